@@ -1,0 +1,21 @@
+# ftrain_add_plugin(NAME SOURCE... [LIBRARIES LIB...])
+#
+# Builds the plugin library NAME.so, linked to the core, never unloaded, with every symbol defined.
+# In the tree it goes into the plugin folder of the build; elsewhere beside the build's other files.
+function(ftrain_add_plugin name)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "LIBRARIES")
+  add_library(${name} MODULE ${ARG_UNPARSED_ARGUMENTS})
+  set_target_properties(${name} PROPERTIES PREFIX "" CXX_VISIBILITY_PRESET hidden
+                        VISIBILITY_INLINES_HIDDEN ON)
+  target_compile_features(${name} PRIVATE cxx_std_20)
+  target_link_options(${name} PRIVATE -Wl,-z,nodelete -Wl,-z,defs)
+  if(TARGET ftrain_flags) # inside the tree
+    set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${FTRAIN_PLUGIN_DIRECTORY}
+                          INSTALL_RPATH "$ORIGIN/..")
+    target_link_libraries(${name} PRIVATE ftrain_flags)
+    target_compile_definitions(${name} PRIVATE FTRAIN_PLUGIN_VERSION="${PROJECT_VERSION}")
+    set_property(GLOBAL APPEND PROPERTY FTRAIN_PLUGINS ${name})
+    install(TARGETS ${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/ftrain)
+  endif()
+  target_link_libraries(${name} PRIVATE ftrain::core ${ARG_LIBRARIES})
+endfunction()

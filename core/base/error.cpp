@@ -1,0 +1,14 @@
+#include "core/base/error.h"
+
+namespace ftrain {
+
+// Out of line so that each type's identity lives once, in the core library.
+Error::~Error() = default;
+ConfigError::~ConfigError() = default;
+DataError::~DataError() = default;
+PluginError::~PluginError() = default;
+ShapeError::~ShapeError() = default;
+DeviceError::~DeviceError() = default;
+CommunicationError::~CommunicationError() = default;
+
+}  // namespace ftrain

@@ -1,0 +1,7 @@
+#include "core/data/dataset.h"
+
+namespace ftrain {
+
+Dataset::~Dataset() = default;
+
+}  // namespace ftrain

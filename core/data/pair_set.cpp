@@ -1,0 +1,7 @@
+#include "core/data/pair_set.h"
+
+namespace ftrain {
+
+PairSet::~PairSet() = default;
+
+}  // namespace ftrain
