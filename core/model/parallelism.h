@@ -1,0 +1,76 @@
+// Parallelism: where class centers and batches live.
+//
+// A strategy rewrites the step with ops; it owns no kernels. It is given the embedding of this
+// rank's samples and emits everything from there to the loss and the update of the class centers,
+// then the reduction of the backbone's gradients. Every loss and gradient is of the mean over the
+// global batch, so gradients of ranks add up.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/config/keys.h"
+#include "core/graph/gradients.h"
+#include "core/graph/graph.h"
+#include "core/model/margin_head.h"
+#include "core/model/optimizer.h"
+#include "core/plugin/api.h"
+
+namespace ftrain {
+
+// What a strategy builds with.
+struct StepBuild {
+  Graph& graph;
+  std::int64_t rank = 0, ranks = 1;
+  std::int64_t batch = 0;    // per rank
+  std::int64_t classes = 0;  // of the data, over all ranks
+  std::uint64_t seed = 0;
+  Value step;  // i64 scalar
+  Value rate;  // f32 scalar
+  const Optimizer& optimizer;
+  std::shared_ptr<const Margin> margin;
+};
+
+struct ClassCenterStep {
+  Value loss;        // scalar, the same on every rank
+  Value ok;          // scalar f32: 1 when the loss is finite
+  std::vector<Seed> seeds;  // where the backward walk to the backbone begins
+};
+
+class FTRAIN_API Parallelism : public Configurable {
+ public:
+  static constexpr const char* kind = "parallelism";
+  ~Parallelism() override;
+
+  // Binds `batch_norm`; strategies add their own keys.
+  void configure(Keys& keys) override;
+
+  // embedding [batch, width], labels i64 [batch] (global class numbers). The class centers are the
+  // state "centers.weight" with slots "centers.weight.SLOT".
+  virtual ClassCenterStep class_centers(const StepBuild& build, Value embedding,
+                                        Value labels) const = 0;
+  // Sums of the ranks' gradients, by buckets.
+  virtual std::vector<Value> reduce(const StepBuild& build, std::vector<Value> gradients) const;
+
+  // "rank", "global", or the number of samples in a group.
+  std::variant<std::int64_t, std::string> batch_norm = std::string("rank");
+
+ protected:
+  // The rows [first, first + count) of `classes` that this rank owns: classes/ranks each, the first
+  // classes % ranks ranks one more (arcface_torch, oneflow_face).
+  struct Shard {
+    std::int64_t first = 0, count = 0;
+  };
+  static Shard shard(std::int64_t classes, std::int64_t rank, std::int64_t ranks);
+  // The class centers' state, N(0, 0.01), and its slots.
+  struct Centers {
+    Value weight;
+    std::vector<Value> slots;
+  };
+  static Centers centers(const StepBuild& build, std::int64_t width, Shard shard);
+};
+
+}  // namespace ftrain

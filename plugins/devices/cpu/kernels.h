@@ -1,0 +1,17 @@
+// The CPU device's kernels, by family. Each function adds its family to a list; the list orders by
+// priority, so the order of the calls does not matter.
+//
+// Priorities: 0 plain loops, 10 Highway, 20 oneDNN, 30 what beats oneDNN on the shapes it accepts.
+#pragma once
+
+#include "core/runtime/kernel.h"
+
+namespace ftrain::cpu {
+
+void add_reference_kernels(KernelList& list);     // reference/: every op, f32 and f64, row-major
+void add_simd_kernels(KernelList& list);          // simd/: Highway, blocked layouts, f32
+void add_onednn_kernels(KernelList& list);        // onednn/: convolutions, products, reorders
+void add_class_center_kernels(KernelList& list);  // class_center/: the tiled walks
+void add_collective_kernels(KernelList& list);    // collectives over a Communicator
+
+}  // namespace ftrain::cpu
