@@ -1,12 +1,12 @@
 // How a configurable thing declares the keys of its table, once, for every purpose.
 //
 // A Configurable binds each key to one of its own members: name, member, doc line, rule. The same
-// walk then reads a job file strictly, lists keys with types and defaults for `ftrain plugins NAME`,
-// and writes the resolved job. The member's value at the time of binding is the default.
+// walk then reads a job file strictly, lists keys with types and defaults for `ftrain plugins
+// NAME`, and writes the resolved job. The member's value at the time of binding is the default.
 //
 //   void configure(ftrain::Keys& keys) override {
 //     keys.bind("depth", depth, "number of layers", ftrain::one_of({18, 34, 50, 100, 200}));
-//     keys.bind("fc", tail, "the tail: E has dropout, FC none, GDC pools by a depthwise convolution",
+//     keys.bind("fc", tail, "the tail: E has dropout, FC none, GDC a depthwise pool",
 //               ftrain::one_of({"E", "FC", "GDC"}));
 //   }
 //
@@ -41,8 +41,8 @@ struct Rule {
 
 FTRAIN_API Rule any_value();
 FTRAIN_API Rule at_least(double low);
-FTRAIN_API Rule above(double low);                  // strictly
-FTRAIN_API Rule between(double low, double high);   // inclusive
+FTRAIN_API Rule above(double low);                 // strictly
+FTRAIN_API Rule between(double low, double high);  // inclusive
 FTRAIN_API Rule one_of(std::initializer_list<std::int64_t> choices);
 FTRAIN_API Rule one_of(std::vector<std::string> choices);
 
@@ -67,6 +67,10 @@ class FTRAIN_API Keys {
   // directory. The member receives it resolved.
   void bind(std::string_view key, std::filesystem::path& member, std::string_view doc);
   void bind(std::string_view key, std::vector<std::filesystem::path>& member, std::string_view doc);
+
+  // A list of paths or names: an entry without an extension is a name and stays as it is.
+  void bind_sources(std::string_view key, std::vector<std::filesystem::path>& member,
+                    std::string_view doc);
 
   // Keys that may be absent: the member stays empty.
   void bind(std::string_view key, std::optional<bool>& member, std::string_view doc);
@@ -93,7 +97,7 @@ class FTRAIN_API Keys {
   virtual void expect(bool holds, std::string_view key, std::string_view message) = 0;
 
  protected:
-  enum class Type { boolean, integer, number, text, path, integers, numbers, texts, paths, either };
+  enum class Type { boolean, integer, number, text, path, integers, numbers, texts, paths, sources, either };
   struct Key {
     std::string name;
     Type type;
@@ -102,6 +106,8 @@ class FTRAIN_API Keys {
     bool required;
     std::optional<Setting> standard;  // the default; empty: absent by default
   };
+  // "a number" or, without the article, "number".
+  static std::string_view type_text(Type type, bool with_article = false);
   // The value for this key, or nothing: keep the default.
   virtual std::optional<Setting> visit(const Key& key) = 0;
 };

@@ -1,13 +1,14 @@
 // The job file as a tree of settings that remember where they were written.
 //
-// Table is a view into a Job's tree and lives no longer than it. Reading is strict: read() configures
-// a thing from a table and then refuses every key that the thing did not bind. TOML++ is seen by
-// table.cpp alone.
+// Table is a view into a Job's tree and lives no longer than it. Reading is strict: read()
+// configures a thing from a table and then refuses every key that the thing did not bind. A Job
+// keeps what was read, defaults included, for resolved(): reading is for one thread. Failure:
+// ConfigError with the place. TOML++ is seen by parse.cpp alone.
 #pragma once
 
 #include <filesystem>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,7 @@ class FTRAIN_API Table {
 
   const std::string& name() const { return name_; }  // "head", "verify.portraits"; "" is the root
   bool has(std::string_view key) const;
+  bool is_table(std::string_view key) const;
   // The sub-table, or an empty one of that name when it is absent. ConfigError when it is no table.
   Table table(std::string_view key) const;
   std::vector<std::string> keys() const;
@@ -66,7 +68,8 @@ class FTRAIN_API Job {
                    const std::vector<std::string>& sets = {});
 
   const Table& root() const { return root_; }
-  // The merged tree as TOML, paths absolute: what the run folder's job.toml holds.
+  // The merged tree as TOML: what the run folder's job.toml holds. What has been read stands there
+  // as it was taken: defaults that the job leaves out, paths absolute.
   std::string resolved() const;
 
  private:

@@ -1,9 +1,9 @@
 // Labelled images by index.
 //
-// A Dataset is cheap to open, random-access and thread-safe: read() is called by many decode threads
-// at once. It hands out *encoded* images (JPEG, PNG or binary PPM); decoding is the loader's.
-// Shapes: every image decodes to 8-bit RGB of any size; the loader resizes to the job's image size.
-// Failure: DataError naming the file and the record number.
+// A Dataset is cheap to open, random-access and thread-safe: read() is called by many decode
+// threads at once. It hands out *encoded* images (JPEG, PNG or binary PPM); decoding is the
+// loader's. Shapes: every image decodes to 8-bit RGB of any size; the loader resizes to the job's
+// image size. Failure: DataError naming the file and the record number.
 #pragma once
 
 #include <cstddef>

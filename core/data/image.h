@@ -1,7 +1,8 @@
 // Decoding and encoding of images.
 //
 // JPEG by libjpeg-turbo, PNG by libpng, binary PPM (P6) by ourselves: recognised by their first
-// bytes, never by a file's name. Threads: a Decoder belongs to one thread.
+// bytes, never by a file's name. An image that is cut short or damaged is a DataError, even where
+// its library would only warn. Threads: a Decoder belongs to one thread; the functions are free.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +29,7 @@ class FTRAIN_API Decoder {
   // Any size; grey images become RGB, alpha is dropped. `where` names the image in errors
   // (DataError): "train.rec record 17".
   void decode(std::span<const std::uint8_t> bytes, const std::string& where, Image& image);
-  // The same straight into `size` x `size` RGB at `out`, resized when the image has another size
-  // (short side to `size`, centre crop; bilinear, sampled at pixel centres).
+  // The same into `size` x `size` RGB at `out`, by resize() when the image has another size.
   void decode_to(std::span<const std::uint8_t> bytes, const std::string& where, int size,
                  std::uint8_t* out);
 
@@ -38,7 +38,8 @@ class FTRAIN_API Decoder {
   std::unique_ptr<State> state_;
 };
 
-// Short side to `size`, then centre crop, bilinear with antialiasing by area when shrinking.
+// Short side to `size`, then centre crop: bilinear between pixel centres; where it shrinks, the
+// filter widens with the factor, so that every source pixel counts (no aliasing).
 FTRAIN_API Image resize(const Image& image, int size);
 
 FTRAIN_API std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);

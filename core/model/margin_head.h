@@ -2,7 +2,7 @@
 //
 // A head is configured once and hands out a Margin: an immutable payload that the class-center ops
 // carry. Formulas live in one small functor a head (heads/*.h), compiled for host and device; a
-// Margin holds the host's tile functions, made from the functor by heads/margin_cpu.h.
+// Margin holds the host's functions, made from the functor by heads/margin_cpu.h.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,12 @@
 
 namespace ftrain {
 
+// A function's value and its derivative.
+template <class T>
+struct Dual {
+  T value, slope;
+};
+
 // What margins in the literature need to know of a row beside the cosine in hand.
 template <class T>
 struct MarginRow {
@@ -25,35 +31,33 @@ struct MarginRow {
   T norm_deviation;
 };
 
-// A tile of logits: `rows` samples by `columns` classes, `cosines[row * stride + column]`.
-// target_column[row] is the column of the row's own class, or -1 when it is not in this tile.
+// A tile of cosines: `rows` samples by `columns` classes, `cosines[r * stride + c]`.
 template <class T>
 struct MarginTile {
   std::int64_t rows = 0, columns = 0, stride = 0;
   T* cosines = nullptr;
-  const std::int32_t* target_column = nullptr;
+  T* slopes = nullptr;  // nullptr: only the logits are wanted
   const MarginRow<T>* row = nullptr;
 };
 
-// The two tile functions and the target's own, for element type T (float, double).
+// A margin for element type T (float, double). The scale is included, and so is the job's choice of
+// gradient. The device patches each row's own column by `target`.
 template <class T>
 struct MarginFunctions {
-  // Cosines -> logits (scale included); folds them into each row's online (max, sum):
-  // running[2 * row], running[2 * row + 1]; start with (-inf, 0). The tile may be overwritten.
-  void (*reduce)(const void* margin, const MarginTile<T>& tile, T* running) = nullptr;
-  // Cosines -> d loss / d cosine, in place: (softmax - onehot) * slope * gradient_scale, with softmax
-  // = exp(logit - log_sum[row]).
-  void (*slope)(const void* margin, const MarginTile<T>& tile, const T* log_sum, T gradient_scale) =
-      nullptr;
-  // The logit of a row's own class.
-  T (*target)(const void* margin, const MarginRow<T>& row) = nullptr;
+  // The logit of a row's own class and d logit / d cosine.
+  Dual<T> (*target)(const void* functor, const MarginRow<T>& row) = nullptr;
+  // Cosines -> logits in place and, where wanted, d logit / d cosine, as if no column were a row's
+  // own. nullptr: logit = scale * clamped cosine, which a device does by itself.
+  void (*others)(const void* functor, const MarginTile<T>& tile) = nullptr;
 };
 
 class FTRAIN_API Margin : public Payload {
  public:
-  // Features and class centers are normalised; otherwise the products are raw (plain softmax).
+  // Features and class centers are normalised and cosines clamped to [-1, 1]; otherwise the
+  // products are raw (plain softmax).
   bool normalized = true;
-  const void* functor = nullptr;  // the configured functor, first argument of the functions
+  double scale = 1;
+  const void* functor = nullptr;  // first argument of the functions
   MarginFunctions<float> f32;
   MarginFunctions<double> f64;
 

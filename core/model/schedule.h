@@ -14,7 +14,7 @@ class FTRAIN_API Schedule : public Configurable {
   static constexpr const char* kind = "schedule";
   ~Schedule() override;
 
-  // Binds `warmup`, `warmup_from` and `unit`; schedules add their own keys.
+  // Binds `unit`, `update`, `warmup` and `warmup_from`; schedules add their own keys.
   void configure(Keys& keys) override;
   // The factor on the optimizer's rate at step `step` (0 <= step < steps): warm-up first, then the
   // schedule's own curve over the rest.
@@ -28,6 +28,7 @@ class FTRAIN_API Schedule : public Configurable {
   double warmup_ = 0;        // in units
   double warmup_from_ = 0;   // factor at step 0
   std::string unit_ = "step";
+  std::string update_ = "step";  // the factor moves with every step, or at epochs' starts
 };
 
 }  // namespace ftrain

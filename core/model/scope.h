@@ -25,14 +25,14 @@ struct Build {
   bool training = true;
   DType dtype = DType::f32;
   std::uint64_t seed = 0;
-  Value step;                     // i64 scalar input; training only
+  Value step = {};                // i64 scalar input; training only
   std::int64_t rank = 0, ranks = 1;
   std::int64_t first_sample = 0;  // global index of this rank's first sample in a step
   // Batch-norm statistics: groups of samples within the rank's batch, or all ranks together.
   std::int64_t norm_groups = 1;
   bool global_norm = false;
   // Writes that wait for the step's finite check: emitted by the trainer with `ok`.
-  std::vector<std::function<void(Value ok)>> at_end;
+  std::vector<std::function<void(Value ok)>> at_end = {};
 };
 
 class FTRAIN_API Scope {

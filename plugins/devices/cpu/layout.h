@@ -26,6 +26,8 @@ inline std::string blocked_layout(std::int64_t block) {
 }
 
 // The block for this instruction set: one AVX-512 register, or one AVX2 register (two of SSE).
-inline std::int64_t preferred_block(const std::string& isa) { return isa == "avx512" ? 16 : 8; }
+inline std::int64_t preferred_block(const std::string& isa) {
+  return isa == "avx512" ? 16 : 8;
+}
 
 }  // namespace ftrain::cpu

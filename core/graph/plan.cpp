@@ -1,0 +1,198 @@
+#include "core/graph/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/graph/opdef.h"
+
+namespace ftrain {
+namespace {
+
+// A run of bytes that is alive from node `first` to node `last`, both included.
+struct Tenant {
+  std::size_t bytes = 0, offset = 0;
+  std::int32_t first = 0, last = 0;
+};
+
+class Planner {
+ public:
+  Planner(const Graph& graph, const PlanRequest& request) : graph_(graph), request_(request) {}
+
+  Plan run() {
+    const auto nodes = static_cast<std::size_t>(graph_.size());
+    plan_.values.resize(nodes);
+    plan_.scratch.resize(nodes);
+    tenant_of_.resize(nodes);
+    find_last_uses();
+    for (std::int32_t i = 0; i < graph_.size(); ++i) place(graph_.node(i));
+    pack();
+    assign();
+    measure();
+    return std::move(plan_);
+  }
+
+ private:
+  std::size_t aligned(std::size_t bytes) const {
+    const std::size_t a = request_.alignment;
+    return (std::max<std::size_t>(bytes, 1) + a - 1) / a * a;
+  }
+
+  // The value whose storage this one is.
+  Value root(Value value) const {
+    while (value.node().op->view) value = value.node().inputs[0];
+    return value;
+  }
+
+  void find_last_uses() {
+    last_use_.resize(static_cast<std::size_t>(graph_.size()));
+    for (std::int32_t i = 0; i < graph_.size(); ++i) {
+      const Node& node = graph_.node(i);
+      last_use_[static_cast<std::size_t>(i)].assign(node.outputs.size(), i);
+      for (const Value& input : node.inputs) {
+        if (input.valid()) last(root(input)) = i;
+      }
+    }
+    for (const Graph::Named& fetch : graph_.fetches()) last(root(fetch.value)) = graph_.size();
+  }
+
+  std::int32_t& last(Value value) {
+    return last_use_[static_cast<std::size_t>(value.node_index())]
+                    [static_cast<std::size_t>(value.output())];
+  }
+
+  void place(const Node& node) {
+    const auto n = static_cast<std::size_t>(node.index);
+    plan_.values[n].resize(node.outputs.size());
+    tenant_of_[n].assign(node.outputs.size(), -1);
+    if (node.op->leaf) {
+      const std::size_t bytes = aligned(node.outputs[0].bytes());
+      plan_.values[n][0] = {Block::Home::resident, plan_.resident_bytes, bytes};
+      plan_.resident_bytes += bytes;
+      if (graph_.state_of(Value(const_cast<Graph*>(&graph_), node.index, 0)) != nullptr) {
+        plan_.state_bytes += bytes;
+      }
+      return;
+    }
+    if (node.op->view) return;
+    for (std::size_t o = 0; o < node.outputs.size(); ++o) {
+      const Value value(const_cast<Graph*>(&graph_), node.index, static_cast<std::int32_t>(o));
+      if (o == 0 && take_over(node, value)) continue;
+      tenant_of_[n][o] = static_cast<std::int32_t>(tenants_.size());
+      tenants_.push_back({aligned(node.outputs[o].bytes()), 0, node.index, last(value)});
+    }
+    const std::size_t scratch = request_.scratch ? request_.scratch(node) : 0;
+    if (scratch > 0) {
+      scratch_tenant_.emplace_back(node.index, static_cast<std::int32_t>(tenants_.size()));
+      tenants_.push_back({aligned(scratch), 0, node.index, node.index});
+    }
+  }
+
+  // Output 0 moves into an input that dies here, when the kernel allows it.
+  bool take_over(const Node& node, Value value) {
+    const int i = request_.overwrites ? request_.overwrites(node) : -1;
+    if (i < 0) return false;
+    const Value input = node.inputs[static_cast<std::size_t>(i)];
+    const Value owner = root(input);
+    const std::int32_t tenant = tenant_of_[static_cast<std::size_t>(owner.node_index())]
+                                          [static_cast<std::size_t>(owner.output())];
+    if (tenant < 0 || last(owner) != node.index) return false;
+    Tenant& t = tenants_[static_cast<std::size_t>(tenant)];
+    // Another value may have taken over the same run and outlive this node.
+    if (t.last != node.index || t.bytes != aligned(value.type().bytes())) return false;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (k == static_cast<std::size_t>(i) || !node.inputs[k].valid()) continue;
+      if (root(node.inputs[k]) == owner) return false;
+    }
+    t.last = std::max(t.last, last(value));
+    tenant_of_[static_cast<std::size_t>(node.index)][0] = tenant;
+    return true;
+  }
+
+  // Largest first; each goes into the smallest gap that holds it among the tenants alive with it.
+  void pack() {
+    std::vector<std::size_t> order(tenants_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return tenants_[a].bytes > tenants_[b].bytes;
+    });
+    std::vector<const Tenant*> placed;  // by offset
+    for (const std::size_t k : order) {
+      Tenant& t = tenants_[k];
+      std::size_t end = 0, best = 0, best_gap = 0;
+      bool found = false;
+      for (const Tenant* other : placed) {
+        if (other->last < t.first || t.last < other->first) continue;
+        if (other->offset > end) {
+          const std::size_t gap = other->offset - end;
+          if (gap >= t.bytes && (!found || gap < best_gap)) {
+            best = end;
+            best_gap = gap;
+            found = true;
+          }
+        }
+        end = std::max(end, other->offset + other->bytes);
+      }
+      t.offset = found ? best : end;
+      plan_.arena_bytes = std::max(plan_.arena_bytes, t.offset + t.bytes);
+      placed.insert(std::upper_bound(placed.begin(), placed.end(), &t,
+                                     [](const Tenant* a, const Tenant* b) {
+                                       return a->offset < b->offset;
+                                     }),
+                    &t);
+    }
+  }
+
+  void assign() {
+    for (std::int32_t i = 0; i < graph_.size(); ++i) {
+      const Node& node = graph_.node(i);
+      auto& blocks = plan_.values[static_cast<std::size_t>(i)];
+      for (std::size_t o = 0; o < blocks.size(); ++o) {
+        if (node.op->view) {
+          const Value owner = root(node.inputs[0]);
+          blocks[o] = plan_.values[static_cast<std::size_t>(owner.node_index())]
+                                  [static_cast<std::size_t>(owner.output())];
+        } else if (const std::int32_t tenant = tenant_of_[static_cast<std::size_t>(i)][o];
+                   tenant >= 0) {
+          const Tenant& t = tenants_[static_cast<std::size_t>(tenant)];
+          blocks[o] = {Block::Home::arena, t.offset, t.bytes};
+        }
+      }
+    }
+    for (const auto& [node, tenant] : scratch_tenant_) {
+      const Tenant& t = tenants_[static_cast<std::size_t>(tenant)];
+      plan_.scratch[static_cast<std::size_t>(node)] = {Block::Home::arena, t.offset, t.bytes};
+    }
+  }
+
+  void measure() {
+    std::vector<std::int64_t> change(static_cast<std::size_t>(graph_.size()) + 2, 0);
+    for (const Tenant& t : tenants_) {
+      change[static_cast<std::size_t>(t.first)] += static_cast<std::int64_t>(t.bytes);
+      change[static_cast<std::size_t>(t.last) + 1] -= static_cast<std::int64_t>(t.bytes);
+    }
+    std::int64_t alive = 0;
+    for (std::size_t i = 0; i < change.size(); ++i) {
+      alive += change[i];
+      if (alive > static_cast<std::int64_t>(plan_.arena_floor)) {
+        plan_.arena_floor = static_cast<std::size_t>(alive);
+        plan_.peak_node = static_cast<std::int32_t>(i);
+      }
+    }
+  }
+
+  const Graph& graph_;
+  const PlanRequest& request_;
+  Plan plan_;
+  std::vector<Tenant> tenants_;
+  std::vector<std::vector<std::int32_t>> tenant_of_;  // by node, output; -1: none of its own
+  std::vector<std::vector<std::int32_t>> last_use_;   // by node, output
+  std::vector<std::pair<std::int32_t, std::int32_t>> scratch_tenant_;  // node, tenant
+};
+
+}  // namespace
+
+Plan plan_memory(const Graph& graph, const PlanRequest& request) {
+  return Planner(graph, request).run();
+}
+
+}  // namespace ftrain

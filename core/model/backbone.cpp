@@ -1,0 +1,7 @@
+#include "core/model/backbone.h"
+
+namespace ftrain {
+
+Backbone::~Backbone() = default;
+
+}  // namespace ftrain

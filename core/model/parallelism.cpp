@@ -1,0 +1,72 @@
+#include "core/model/parallelism.h"
+
+#include <algorithm>
+
+#include "core/graph/ops.h"
+
+namespace ftrain {
+
+Parallelism::~Parallelism() = default;
+
+void Parallelism::configure(Keys& keys) {
+  keys.bind_either("batch_norm", batch_norm,
+                   "batch-norm statistics: rank, global, or the number of samples in a group",
+                   {"\"rank\", \"global\" or a number of samples",
+                    [](const Setting& value) {
+                      if (const auto* text = std::get_if<std::string>(&value)) {
+                        return *text == "rank" || *text == "global";
+                      }
+                      const auto* number = std::get_if<std::int64_t>(&value);
+                      return number != nullptr && *number > 0;
+                    },
+                    {"rank", "global"}});
+}
+
+std::vector<Value> Parallelism::reduce(const StepBuild& build,
+                                       std::vector<Value> gradients) const {
+  // Buckets of 16 MB: few collectives, and the first can go while the backward walk continues.
+  constexpr std::size_t bucket_bytes = std::size_t{16} << 20;
+  std::vector<Value> bucket, reduced;
+  std::size_t bytes = 0;
+  const auto flush = [&] {
+    for (const Value& value : ops::all_reduce_sum(bucket, build.ranks)) reduced.push_back(value);
+    bucket.clear();
+    bytes = 0;
+  };
+  for (const Value& gradient : gradients) {
+    bucket.push_back(gradient);
+    bytes += gradient.type().bytes();
+    if (bytes >= bucket_bytes) flush();
+  }
+  flush();
+  return reduced;
+}
+
+Parallelism::Shard Parallelism::shard(std::int64_t classes, std::int64_t rank,
+                                      std::int64_t ranks) {
+  const std::int64_t each = classes / ranks, more = classes % ranks;
+  return {each * rank + std::min(rank, more), each + (rank < more ? 1 : 0)};
+}
+
+Parallelism::Centers Parallelism::centers(const StepBuild& build, std::int64_t width,
+                                          Shard shard) {
+  const Shape shape{shard.count, width};
+  StateSpec spec{.role = StateSpec::Role::parameter,
+                 .name = "centers.weight",
+                 .type = {DType::f32, shape},
+                 .initializer = {Initializer::Kind::normal, 0, 0.01},
+                 .trainable = true,
+                 .first_row = shard.first,
+                 .rows = build.classes};
+  Centers centers;
+  centers.weight = build.graph.state(spec);
+  spec.role = StateSpec::Role::slot;
+  spec.initializer = {};
+  for (const std::string& slot : build.optimizer.slots()) {
+    spec.name = "centers.weight." + slot;
+    centers.slots.push_back(build.graph.state(spec));
+  }
+  return centers;
+}
+
+}  // namespace ftrain

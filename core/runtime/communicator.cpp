@@ -1,0 +1,7 @@
+#include "core/runtime/communicator.h"
+
+namespace ftrain {
+
+Communicator::~Communicator() = default;
+
+}  // namespace ftrain

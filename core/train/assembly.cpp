@@ -1,0 +1,94 @@
+#include "core/train/assembly.h"
+
+namespace ftrain {
+namespace {
+
+// What [device] plugin = "auto" means here. A job that wants another device names it.
+constexpr const char* automatic_device = "cpu";
+
+std::unique_ptr<Device> make_device(const Job& job, Registry& registry) {
+  const Table table = job.root().table("device");
+  std::string name = table.text("plugin", "auto");
+  if (name == "auto") name = automatic_device;
+  return registry.create<Device>(name, table);
+}
+
+std::vector<NamedPairs> make_pair_sets(const Table& verify, const VerifySettings& settings,
+                                       Registry& registry) {
+  std::vector<NamedPairs> sets;
+  for (const std::filesystem::path& source : settings.sets) {
+    NamedPairs set;
+    std::string plugin = source.extension().string();
+    if (plugin.empty()) {
+      set.name = plugin = source.string();
+    } else {
+      plugin.erase(0, 1);
+      set.name = source.stem().string();
+      set.file = source;
+    }
+    set.pairs = registry.create<PairSet>(plugin, verify.table(plugin));
+    sets.push_back(std::move(set));
+  }
+  return sets;
+}
+
+}  // namespace
+
+Assembly::Assembly(const Job& source, Registry& registry) {
+  check_root(source);
+  const Table& root = source.root();
+  root.read(job, root.keys());
+  device = make_device(source, registry);
+  backbone = registry.create<Backbone>(source);
+  head = registry.create<MarginHead>(source);
+  const Table parallel = root.table("parallelism");
+  parallelism = registry.create<Parallelism>(parallel.text("plugin", "data_parallel"), parallel);
+  optimizer = registry.create<Optimizer>(source);
+  schedule = registry.create<Schedule>(source);
+
+  const Table dataset_table = root.table("dataset");
+  dataset = registry.create<Dataset>(source, key_names(data));
+  std::vector<std::string> others = key_names(*dataset);
+  others.emplace_back("plugin");
+  dataset_table.read(data, others);
+
+  root.table("init").read(init);
+  const Table verify_table = root.table("verify");
+  std::vector<std::string> set_tables;
+  for (const std::string& key : verify_table.keys()) {
+    if (verify_table.is_table(key)) set_tables.push_back(key);
+  }
+  verify_table.read(verify, set_tables);
+  pair_sets = make_pair_sets(verify_table, verify, registry);
+  root.table("checkpoint").read(checkpoint);
+  root.table("run").read(run);
+  root.table("launch").read(launch);
+
+  const Table observer_table = root.table("observers");
+  ObserverSettings settings;
+  std::vector<std::string> observer_tables;
+  for (const std::string& key : observer_table.keys()) {
+    if (observer_table.is_table(key)) observer_tables.push_back(key);
+  }
+  observer_table.read(settings, observer_tables);
+  for (const std::string& name : settings.use) {
+    observers.push_back(registry.create<Observer>(name, observer_table.table(name)));
+  }
+}
+
+std::filesystem::path Assembly::folder() const {
+  std::string text = run.folder;
+  const std::string slot = "{name}";
+  if (const auto at = text.find(slot); at != std::string::npos) {
+    text.replace(at, slot.size(), job.name);
+  }
+  return text;
+}
+
+std::unique_ptr<Registry> registry_for(const Job& job) {
+  PluginSettings settings;
+  job.root().table("plugins").read(settings);
+  return std::make_unique<Registry>(settings.path);
+}
+
+}  // namespace ftrain

@@ -1,0 +1,67 @@
+// The plugins that a job names, created and configured.
+//
+// An Assembly reads the whole job file strictly before anything is opened, so that a slip in the
+// last table is told before a data set is scanned. Ownership: it owns its plugins; the registry
+// must outlive it. Threads: each rank has its own.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/config/table.h"
+#include "core/data/dataset.h"
+#include "core/data/pair_set.h"
+#include "core/model/backbone.h"
+#include "core/model/margin_head.h"
+#include "core/model/optimizer.h"
+#include "core/model/parallelism.h"
+#include "core/model/schedule.h"
+#include "core/plugin/api.h"
+#include "core/plugin/registry.h"
+#include "core/runtime/communicator.h"
+#include "core/runtime/device.h"
+#include "core/train/observer.h"
+#include "core/train/settings.h"
+
+namespace ftrain {
+
+struct NamedPairs {
+  std::string name;  // the file's stem, or the plugin's name
+  std::filesystem::path file;
+  std::unique_ptr<PairSet> pairs;
+};
+
+struct FTRAIN_API Assembly {
+  JobSettings job;
+  DataSettings data;
+  InitSettings init;
+  VerifySettings verify;
+  CheckpointSettings checkpoint;
+  RunSettings run;
+  LaunchSettings launch;
+
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Backbone> backbone;
+  std::unique_ptr<MarginHead> head;
+  std::unique_ptr<Parallelism> parallelism;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<Schedule> schedule;
+  std::unique_ptr<Dataset> dataset;
+  std::vector<NamedPairs> pair_sets;
+  std::vector<std::unique_ptr<Observer>> observers;
+
+  // Reads everything; opens nothing. ConfigError, PluginError.
+  Assembly(const Job& job, Registry& registry);
+
+  std::uint64_t seed() const { return static_cast<std::uint64_t>(job.seed); }
+  // The run folder, with {name} replaced.
+  std::filesystem::path folder() const;
+};
+
+// A registry that searches the job's [plugins] path too.
+FTRAIN_API std::unique_ptr<Registry> registry_for(const Job& job);
+
+}  // namespace ftrain

@@ -1,0 +1,17 @@
+// What the operating system says of this process.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "core/plugin/api.h"
+
+namespace ftrain {
+
+// The largest resident set so far (VmHWM).
+FTRAIN_API std::size_t peak_memory_bytes();
+
+// environment.json of a run folder: version, host, kernel, device, command line's environment.
+FTRAIN_API std::string environment_json(const std::string& device);
+
+}  // namespace ftrain

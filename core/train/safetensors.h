@@ -1,0 +1,75 @@
+// Files in the safetensors format: named tensors, row-major, that every framework reads.
+//
+// Layout: u64 length of the header, the header (JSON, padded with blanks to a multiple of 8), the
+// data without holes. We write wider elements first, so that every tensor is aligned to its
+// element. Threads: a SafetensorsFile may be read from any thread. Failure: DataError naming the
+// file and the tensor.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/base/mapped_file.h"
+#include "core/base/shape.h"
+#include "core/plugin/api.h"
+
+namespace ftrain {
+
+// A tensor in someone else's memory: `data` must outlive the view.
+struct TensorView {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  const void* data = nullptr;
+
+  std::size_t bytes() const { return static_cast<std::size_t>(shape.elements()) * size_of(dtype); }
+};
+
+// What was written: enough to notice later that the file changed.
+struct FileSeal {
+  std::uint64_t bytes = 0;
+  std::uint64_t xxh3 = 0;  // XXH3-64 of the whole file
+  bool operator==(const FileSeal&) const = default;
+};
+FTRAIN_API FileSeal seal_of(std::span<const std::uint8_t> file);
+
+// Writes `tensors` and forces them to the disk. The data are streamed: nothing is copied as a
+// whole. On failure the unfinished file is removed.
+FTRAIN_API FileSeal write_safetensors(const std::filesystem::path& path,
+                                      std::span<const TensorView> tensors,
+                                      const std::map<std::string, std::string>& metadata = {});
+
+// A file mapped into memory; the views point into the mapping.
+class FTRAIN_API SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  // In the order of the data.
+  const std::vector<TensorView>& tensors() const { return tensors_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  // Null when there is none of that name.
+  const TensorView* find(std::string_view name) const;
+  // DataError with near names when there is none.
+  const TensorView& at(std::string_view name) const;
+
+ private:
+  void parse();
+  std::filesystem::path path_;
+  MappedFile file_;
+  std::vector<TensorView> tensors_;
+  std::map<std::string, std::size_t, std::less<>> index_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// "F32" and back; DataError with `where` in front when the name is none that we hold.
+FTRAIN_API std::string_view safetensors_name(DType dtype);
+FTRAIN_API DType safetensors_dtype(std::string_view name, const std::string& where);
+
+}  // namespace ftrain

@@ -1,0 +1,228 @@
+#include "core/train/state.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numbers>
+#include <optional>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/philox.h"
+#include "core/base/suggest.h"
+
+namespace ftrain {
+namespace {
+
+std::uint64_t stream_of(const std::string& name) {
+  std::uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  return hash;
+}
+
+// Element `i` of the logical tensor. Normal numbers by Box and Muller, one from each draw.
+double first_value(const Initializer& init, std::uint64_t key, std::uint64_t i) {
+  if (init.kind == Initializer::Kind::constant) return init.a;
+  const Philox draw = Philox::at(key, std::uint64_t{0}, i);
+  const double u = (static_cast<double>(draw.bits64(0) >> 11) + 0.5) * 0x1p-53;
+  if (init.kind == Initializer::Kind::uniform) return init.a + (init.b - init.a) * u;
+  const double v = static_cast<double>(draw.bits64(1) >> 11) * 0x1p-53;
+  return init.a + init.b * std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
+}
+
+// Rows of a logical tensor.
+struct Rows {
+  std::int64_t first = 0, last = 0;
+};
+
+bool is_part(const StateSpec& spec) {
+  return spec.rows > 0 && spec.type.shape[0] != spec.rows;
+}
+
+std::string piece_name(const StateSpec& spec) {
+  if (!is_part(spec)) return spec.name;
+  return spec.name + "[" + std::to_string(spec.first_row) + ":" +
+         std::to_string(spec.first_row + spec.type.shape[0]) + "]";
+}
+
+// The rows of the piece `stored` of the tensor `name`, if it is one.
+std::optional<Rows> rows_of(const std::string& stored, const std::string& name) {
+  if (stored.size() < name.size() + 5 || stored.compare(0, name.size(), name) != 0 ||
+      stored[name.size()] != '[') {
+    return std::nullopt;
+  }
+  Rows rows;
+  const char* const end = stored.data() + stored.size();
+  auto parsed = std::from_chars(stored.data() + name.size() + 1, end, rows.first);
+  if (parsed.ec != std::errc() || parsed.ptr == end || *parsed.ptr != ':') return std::nullopt;
+  parsed = std::from_chars(parsed.ptr + 1, end, rows.last);
+  if (parsed.ec != std::errc() || parsed.ptr + 1 != end) return std::nullopt;
+  return rows;
+}
+
+[[noreturn]] void wrong_shape(const std::string& where, const std::string& name,
+                              const TensorType& want, const Shape& got) {
+  throw DataError(where + ": tensor '" + name + "' is " + got.text() + ", this job's is " +
+                  want.shape.text() +
+                  "; check [backbone] (depth, embedding) and the number of classes");
+}
+
+// Fills `out` with this rank's rows from whatever pieces the checkpoint holds.
+void assemble(CheckpointReader& checkpoint, const StateSpec& spec, std::byte* out) {
+  const Shape& shape = spec.type.shape;
+  const std::string where = checkpoint.path().string();
+  if (spec.rows == 0) {
+    const TensorView& view = checkpoint.view(spec.name);
+    if (view.shape != shape) wrong_shape(where, spec.name, spec.type, view.shape);
+    std::memcpy(out, view.data, spec.type.bytes());
+    return;
+  }
+  const std::size_t row_bytes =
+      shape[0] == 0 ? 0 : spec.type.bytes() / static_cast<std::size_t>(shape[0]);
+  const Rows mine{spec.first_row, spec.first_row + shape[0]};
+  std::int64_t filled = 0, stored_rows = 0;
+  const auto take = [&](const TensorView& view, Rows piece) {
+    stored_rows = std::max(stored_rows, piece.last);
+    if (view.shape.rank() != shape.rank() || (shape.rank() == 2 && view.shape[1] != shape[1])) {
+      wrong_shape(where, spec.name, spec.type, view.shape);
+    }
+    const std::int64_t first = std::max(piece.first, mine.first);
+    const std::int64_t last = std::min(piece.last, mine.last);
+    if (first >= last) return;
+    std::memcpy(out + static_cast<std::size_t>(first - mine.first) * row_bytes,
+                static_cast<const std::byte*>(view.data) +
+                    static_cast<std::size_t>(first - piece.first) * row_bytes,
+                static_cast<std::size_t>(last - first) * row_bytes);
+    filled += last - first;
+  };
+  if (checkpoint.has(spec.name)) {
+    const TensorView& view = checkpoint.view(spec.name);
+    take(view, {0, view.shape[0]});
+  } else {
+    for (const std::string& stored : checkpoint.names()) {
+      if (const auto rows = rows_of(stored, spec.name)) take(checkpoint.view(stored), *rows);
+    }
+  }
+  if (filled != shape[0] || stored_rows != spec.rows) {
+    throw DataError(where + ": tensor '" + spec.name + "' has " + std::to_string(stored_rows) +
+                    " rows, this job has " + std::to_string(spec.rows) +
+                    " classes; resume with the data set that it was trained on");
+  }
+}
+
+}  // namespace
+
+void initialize(StateStore& store, std::uint64_t seed) {
+  for (const StateStore::Entry& entry : store.entries()) {
+    const StateSpec& spec = entry.spec;
+    const auto count = static_cast<std::size_t>(spec.type.shape.elements());
+    const std::uint64_t offset = spec.rows > 0 && spec.type.shape[0] > 0
+                                     ? static_cast<std::uint64_t>(spec.first_row) * count /
+                                           static_cast<std::uint64_t>(spec.type.shape[0])
+                                     : 0;
+    const std::uint64_t key = mix64(seed, stream_of(spec.name));
+    std::vector<float> values(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      values[i] = static_cast<float>(first_value(spec.initializer, key, offset + i));
+    }
+    store.write(spec.name, values.data());
+  }
+}
+
+void load_initial_weights(StateStore& store, const InitSettings& init) {
+  if (init.backbone) {
+    const SafetensorsFile file(*init.backbone);
+    std::vector<std::string> known;
+    for (const StateStore::Entry& entry : store.entries()) {
+      const StateSpec& spec = entry.spec;
+      if (spec.role == StateSpec::Role::slot || spec.name == "centers.weight") continue;
+      known.push_back(spec.name);
+      const TensorView& view = file.at(spec.name);
+      if (view.shape != spec.type.shape) {
+        wrong_shape(init.backbone->string(), spec.name, spec.type, view.shape);
+      }
+      store.write(spec.name, view.data);
+    }
+    for (const TensorView& view : file.tensors()) {
+      if (view.name.ends_with("num_batches_tracked")) continue;
+      if (std::find(known.begin(), known.end(), view.name) == known.end()) {
+        throw DataError(init.backbone->string() + ": this job's backbone has no tensor '" +
+                        view.name + "'." + did_you_mean(view.name, known));
+      }
+    }
+  }
+  if (init.centers) {
+    const SafetensorsFile file(*init.centers);
+    const TensorView& view = file.at("weight");
+    for (const StateStore::Entry& entry : store.entries()) {
+      const StateSpec& spec = entry.spec;
+      if (spec.name != "centers.weight") continue;
+      if (view.shape != Shape{spec.rows, spec.type.shape[1]}) {
+        throw DataError(init.centers->string() + ": tensor 'weight' is " + view.shape.text() +
+                        ", this job wants [classes, embedding] = " +
+                        Shape{spec.rows, spec.type.shape[1]}.text());
+      }
+      const auto skip = static_cast<std::size_t>(spec.first_row * spec.type.shape[1]);
+      store.write(spec.name, static_cast<const float*>(view.data) + skip);
+    }
+  }
+}
+
+std::filesystem::path save_checkpoint(const std::filesystem::path& folder, std::int64_t step,
+                                      const std::string& job, const StateStore& store,
+                                      const CheckpointExtra& extra, Communicator* communicator) {
+  const int rank = communicator ? communicator->rank() : 0;
+  const int ranks = communicator ? communicator->size() : 1;
+  std::vector<std::vector<std::byte>> values;
+  std::vector<TensorView> tensors;
+  for (const StateStore::Entry& entry : store.entries()) {
+    const StateSpec& spec = entry.spec;
+    // What every rank holds alike is the first rank's to write.
+    if (rank > 0 && !is_part(spec)) continue;
+    values.emplace_back(entry.spec.type.bytes());
+    store.read(spec.name, values.back().data());
+    tensors.push_back({piece_name(spec), spec.type.dtype, spec.type.shape, values.back().data()});
+  }
+  const auto shard = [](int r) { return "rank-" + std::to_string(r); };
+  std::optional<CheckpointWriter> writer;
+  std::vector<char> place(4096, 0);
+  if (rank == 0) {
+    writer.emplace(folder, step, job);
+    writer->add_shard(shard(0), tensors);
+    const std::string text = writer->temporary().string();
+    std::copy_n(text.begin(), std::min(text.size(), place.size() - 1), place.begin());
+  }
+  if (ranks == 1) return writer->commit(extra);
+
+  communicator->broadcast(place.data(), place.size(), 0);
+  FileSeal seal;
+  if (rank > 0 && !tensors.empty()) {
+    seal = write_safetensors(std::filesystem::path(place.data()) / (shard(rank) + ".safetensors"),
+                             tensors);
+  }
+  std::vector<FileSeal> seals(static_cast<std::size_t>(ranks));
+  communicator->all_gather(&seal, seals.data(), sizeof(FileSeal));
+  std::filesystem::path path;
+  if (rank == 0) {
+    for (int r = 1; r < ranks; ++r) {
+      const FileSeal& other = seals[static_cast<std::size_t>(r)];
+      if (other.bytes > 0) writer->adopt_shard(shard(r), other);
+    }
+    path = writer->commit(extra);
+  }
+  communicator->barrier();
+  return path;
+}
+
+void restore(StateStore& store, CheckpointReader& checkpoint) {
+  std::vector<std::byte> values;
+  for (const StateStore::Entry& entry : store.entries()) {
+    values.resize(entry.spec.type.bytes());
+    assemble(checkpoint, entry.spec, values.data());
+    store.write(entry.spec.name, values.data());
+  }
+}
+
+}  // namespace ftrain

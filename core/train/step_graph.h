@@ -1,0 +1,24 @@
+// The graphs of a job: one whole training step, and the forward pass of an evaluation.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/graph/graph.h"
+#include "core/plugin/api.h"
+#include "core/train/assembly.h"
+
+namespace ftrain {
+
+// Inputs: image u8 [batch, size, size, 3], label i64 [batch], rate f32, step i64.
+// Fetches: loss, gradient_norm (backbone, before clipping), ok (1: the step was finite and took
+// effect). A step that is not finite changes no parameter, slot or statistic.
+// ShapeError when the backbone's output is no [batch, width].
+FTRAIN_API std::unique_ptr<Graph> training_graph(const Assembly& assembly, std::int64_t classes,
+                                                 int rank, int ranks);
+
+// Input: image u8 [batch, size, size, 3]. Fetch: embedding f32 [batch, width]. Running statistics,
+// no dropout.
+FTRAIN_API std::unique_ptr<Graph> evaluation_graph(const Assembly& assembly, std::int64_t batch);
+
+}  // namespace ftrain

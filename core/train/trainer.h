@@ -1,0 +1,51 @@
+// Runs a job: assembles its step, compiles it, replays it, and keeps its run folder.
+//
+// One Trainer a rank; ranks of one process are threads. Failure: every type of core/base/error.h. A
+// run that fails leaves its last checkpoint and a summary whose state is "failed".
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/config/table.h"
+#include "core/plugin/api.h"
+#include "core/plugin/registry.h"
+#include "core/runtime/communicator.h"
+#include "core/train/assembly.h"
+#include "core/train/observer.h"
+
+namespace ftrain {
+
+struct TrainerOptions {
+  Communicator* communicator = nullptr;  // nullptr: one rank
+  // Set from a signal handler: the step in hand is finished, a checkpoint written.
+  const std::atomic<bool>* interrupted = nullptr;
+  bool fresh = false;  // do not continue from the run folder's checkpoint
+  std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+};
+
+class FTRAIN_API Trainer {
+ public:
+  Trainer(const Job& job, Registry& registry, TrainerOptions options);
+  ~Trainer();
+
+  // To the end, to stop_at, or to an interruption. summary().state says which.
+  void run();
+  const RunSummary& summary() const;
+
+  // For tests: told after each step with the losses as the first rank sees them.
+  std::function<void(const StepReport&)> after_step;
+  // The states of this rank, e.g. for comparing runs.
+  const StateStore& states() const;
+
+ private:
+  class Run;
+  std::unique_ptr<Run> run_;
+};
+
+}  // namespace ftrain

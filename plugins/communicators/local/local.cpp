@@ -1,0 +1,198 @@
+// Ranks that are threads of one process: tests and small jobs need no launcher.
+//
+// Every collective is: post my buffer, meet, read the others' buffers in rank order, meet again. The
+// second meeting keeps a buffer in place until everyone has read it.
+#include <condition_variable>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "core/plugin/plugin.h"
+#include "core/runtime/communicator.h"
+
+namespace {
+
+using ftrain::CommunicationError;
+using ftrain::DType;
+using ftrain::Reduction;
+
+// What the ranks of one group share.
+class Group {
+ public:
+  explicit Group(int size) : posted(static_cast<std::size_t>(size)), size_(size) {}
+
+  void meet(int rank) {
+    std::unique_lock lock(mutex_);
+    check(rank);
+    const std::uint64_t generation = generation_;
+    if (++arrived_ == size_) {
+      arrived_ = 0;
+      ++generation_;
+      changed_.notify_all();
+      return;
+    }
+    changed_.wait(lock, [&] { return generation_ != generation || !reason_.empty(); });
+    if (generation_ == generation) check(rank);
+  }
+  void abort(const std::string& reason) {
+    const std::lock_guard lock(mutex_);
+    if (reason_.empty()) reason_ = reason;
+    changed_.notify_all();
+  }
+
+  std::vector<const void*> posted;
+  // Sub-groups by color, made by the first rank that asks for one in a split.
+  std::map<int, std::shared_ptr<Group>> children;
+  std::mutex children_mutex;
+
+ private:
+  void check(int rank) const {
+    if (!reason_.empty()) {
+      throw CommunicationError("rank " + std::to_string(rank) +
+                               ": stopped because another rank failed: " + reason_);
+    }
+  }
+  int size_, arrived_ = 0;
+  std::uint64_t generation_ = 0;
+  std::string reason_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+// Groups that are gathering, by the job's name.
+std::shared_ptr<Group> join(const std::string& job, int size) {
+  struct Gathering {
+    std::shared_ptr<Group> group;
+    int joined = 0;
+  };
+  static std::mutex mutex;
+  static std::map<std::string, Gathering> gathering;
+  const std::lock_guard lock(mutex);
+  Gathering& entry = gathering[job];
+  if (entry.group == nullptr) entry.group = std::make_shared<Group>(size);
+  const std::shared_ptr<Group> group = entry.group;
+  if (++entry.joined == size) gathering.erase(job);
+  return group;
+}
+
+class Local final : public ftrain::Communicator {
+ public:
+  Local() = default;
+  Local(std::shared_ptr<Group> group, int rank, int size)
+      : group_(std::move(group)), rank_(rank), size_(size) {}
+
+  void connect(int rank, int size, const std::string& job) override {
+    rank_ = rank;
+    size_ = size;
+    group_ = join(job, size);
+    group_->meet(rank_);
+  }
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  void all_reduce(void* data, std::int64_t count, DType dtype, Reduction reduction) override {
+    switch (dtype) {
+      case DType::f32: return reduce<float>(data, count, reduction);
+      case DType::f64: return reduce<double>(data, count, reduction);
+      case DType::i64: return reduce<std::int64_t>(data, count, reduction);
+      default: throw CommunicationError("all_reduce takes f32, f64 and i64");
+    }
+  }
+
+  void all_gather(const void* in, void* out, std::size_t bytes) override {
+    exchange(in, [&] {
+      for (std::size_t r = 0; r < group_->posted.size(); ++r) {
+        std::memcpy(static_cast<char*>(out) + r * bytes, group_->posted[r], bytes);
+      }
+    });
+  }
+
+  void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype) override {
+    if (dtype == DType::f64) return scatter<double>(in, out, count);
+    if (dtype != DType::f32) throw CommunicationError("reduce_scatter takes f32 and f64");
+    scatter<float>(in, out, count);
+  }
+
+  void broadcast(void* data, std::size_t bytes, int root) override {
+    exchange(data, [&] {
+      if (rank_ != root) {
+        std::memcpy(data, group_->posted[static_cast<std::size_t>(root)], bytes);
+      }
+    });
+  }
+
+  void barrier() override { group_->meet(rank_); }
+
+  std::unique_ptr<Communicator> split(int color, int key) override {
+    const int mine[2] = {color, key};
+    std::vector<int> all(static_cast<std::size_t>(size_) * 2);
+    all_gather(mine, all.data(), sizeof(mine));
+    int rank = 0, size = 0;
+    for (int r = 0; r < size_; ++r) {
+      const int* const other = &all[static_cast<std::size_t>(r) * 2];
+      if (other[0] != color) continue;
+      ++size;
+      if (other[1] < key || (other[1] == key && r < rank_)) ++rank;
+    }
+    std::shared_ptr<Group> child;
+    {
+      const std::lock_guard lock(group_->children_mutex);
+      auto& slot = group_->children[color];
+      if (slot == nullptr) slot = std::make_shared<Group>(size);
+      child = slot;
+    }
+    barrier();
+    if (rank_ == 0) group_->children.clear();
+    barrier();
+    return std::make_unique<Local>(std::move(child), rank, size);
+  }
+
+  void abort(const std::string& reason) override { group_->abort(reason); }
+
+ private:
+  template <class Read>
+  void exchange(const void* mine, Read read) {
+    group_->posted[static_cast<std::size_t>(rank_)] = mine;
+    group_->meet(rank_);
+    read();
+    group_->meet(rank_);
+  }
+
+  template <class T>
+  void reduce(void* data, std::int64_t count, Reduction reduction) {
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
+    sum_.resize(bytes);
+    T* const sum = reinterpret_cast<T*>(sum_.data());
+    exchange(data, [&] {
+      std::memcpy(sum, group_->posted[0], bytes);
+      for (std::size_t r = 1; r < group_->posted.size(); ++r) {
+        const T* const other = static_cast<const T*>(group_->posted[r]);
+        for (std::int64_t i = 0; i < count; ++i) {
+          sum[i] = reduction == Reduction::max ? std::max(sum[i], other[i]) : sum[i] + other[i];
+        }
+      }
+    });
+    std::memcpy(data, sum, bytes);
+  }
+
+  template <class T>
+  void scatter(const void* in, void* out, std::int64_t count) {
+    exchange(in, [&] {
+      T* const sum = static_cast<T*>(out);
+      for (std::size_t r = 0; r < group_->posted.size(); ++r) {
+        const T* const part = static_cast<const T*>(group_->posted[r]) + rank_ * count;
+        for (std::int64_t i = 0; i < count; ++i) sum[i] = (r == 0 ? T(0) : sum[i]) + part[i];
+      }
+    });
+  }
+
+  std::shared_ptr<Group> group_;
+  int rank_ = 0, size_ = 1;
+  std::vector<std::byte> sum_;
+};
+
+}  // namespace
+
+FTRAIN_PLUGIN(local, registry) {
+  registry.add<ftrain::Communicator, Local>("local", "ranks as threads of one process");
+}

@@ -1,0 +1,86 @@
+// What the class-center kernels share: where their operands stand, and what a walk must know.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/graph/graph.h"
+#include "core/model/margin_head.h"
+
+namespace ftrain::cpu {
+
+// Operand positions, see core/graph/opdef/class_center.cpp.
+namespace forward_input {
+enum : std::size_t { features, norms, labels, weight, target, rows };
+}
+namespace backward_input {
+enum : std::size_t {
+  features, norms, labels, weight, target, log_sum, inverse, rows, rate, ok, slots
+};
+}
+
+// The walk over class centers in the order of `walked` positions: all rows, or the sampled ones.
+struct Walk {
+  std::int64_t batch = 0, width = 0;
+  std::int64_t walked = 0;  // positions, unused slots of a sample included
+  std::int64_t first_class = 0, classes = 0;
+  const Margin* margin = nullptr;
+  double gradient_scale = 1;
+
+  static Walk of(const Node& node, std::size_t labels, std::size_t weight, std::size_t rows) {
+    Walk walk;
+    (void)labels;
+    walk.batch = node.input(0).shape[0];
+    walk.width = node.input(0).shape[1];
+    walk.classes = node.input(weight).shape[0];
+    walk.walked = node.inputs[rows].valid() ? node.input(rows).shape[0] : walk.classes;
+    walk.first_class = node.attributes.integer("first_class");
+    walk.margin = &node.attributes.payload<Margin>("margin");
+    walk.gradient_scale = node.attributes.number("gradient_scale");
+    return walk;
+  }
+
+  // Positions in use: a sample's unused slots stand at its end.
+  std::int64_t used(const std::int32_t* rows) const {
+    if (rows == nullptr) return walked;
+    return std::find(rows, rows + walked, -1) - rows;
+  }
+
+  // The walked position of each sample's own class, or -1 when it is not among them.
+  void find_targets(const std::int64_t* labels, const std::int32_t* rows, std::int64_t used,
+                    std::vector<std::int64_t>& positions) const {
+    positions.resize(static_cast<std::size_t>(batch));
+    for (std::int64_t b = 0; b < batch; ++b) {
+      std::int64_t position = labels[b] - first_class;
+      if (position < 0 || position >= classes) {
+        position = -1;
+      } else if (rows != nullptr) {
+        const auto* found = std::lower_bound(rows, rows + used, position);
+        position = found != rows + used && *found == position ? found - rows : -1;
+      }
+      positions[static_cast<std::size_t>(b)] = position;
+    }
+  }
+
+  template <class T>
+  void make_rows(const T* target, const T* norms, std::vector<MarginRow<T>>& rows) const {
+    double sum = 0, squares = 0;
+    for (std::int64_t b = 0; b < batch; ++b) sum += static_cast<double>(norms[b]);
+    const double mean = sum / static_cast<double>(batch);
+    for (std::int64_t b = 0; b < batch; ++b) {
+      const double off = static_cast<double>(norms[b]) - mean;
+      squares += off * off;
+    }
+    const double deviation = std::sqrt(squares / static_cast<double>(batch));
+    rows.resize(static_cast<std::size_t>(batch));
+    for (std::int64_t b = 0; b < batch; ++b) {
+      rows[static_cast<std::size_t>(b)] = {target[b], norms[b], static_cast<T>(mean),
+                                           static_cast<T>(deviation)};
+    }
+  }
+};
+
+}  // namespace ftrain::cpu

@@ -1,0 +1,342 @@
+// The oracle: one row of one class at a time, sums in double, nothing tiled.
+#include <limits>
+
+#include "core/base/philox.h"
+#include "core/model/optimizer.h"
+#include "plugins/devices/cpu/class_center/operands.h"
+#include "plugins/devices/cpu/kernels.h"
+
+namespace ftrain::cpu {
+namespace {
+
+template <class T>
+double dot(const T* a, const T* b, std::int64_t n) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return sum;
+}
+
+template <class T>
+T inverse_norm(const Walk& walk, const T* row) {
+  if (!walk.margin->normalized) return T(1);
+  return static_cast<T>(1 / std::max(std::sqrt(dot(row, row, walk.width)), 1e-12));
+}
+
+class Base : public Kernel {
+ public:
+  void bind(std::span<void* const> inputs, std::span<void* const> outputs, void*) override {
+    inputs_.assign(inputs.begin(), inputs.end());
+    outputs_.assign(outputs.begin(), outputs.end());
+  }
+
+ protected:
+  template <class T>
+  T* in(std::size_t i) const {
+    return static_cast<T*>(inputs_[i]);
+  }
+  template <class T>
+  T* out(std::size_t i) const {
+    return static_cast<T*>(outputs_[i]);
+  }
+  std::vector<void*> inputs_, outputs_;
+};
+
+template <class T>
+class TargetCosine final : public Base {
+ public:
+  explicit TargetCosine(const Node& node)
+      : batch_(node.input(0).shape[0]), first_(node.attributes.integer("first_class")) {
+    walk_.width = node.input(0).shape[1];
+    walk_.classes = node.input(2).shape[0];
+    walk_.margin = &node.attributes.payload<Margin>("margin");
+  }
+  void launch() override {
+    const auto* labels = in<std::int64_t>(1);
+    for (std::int64_t b = 0; b < batch_; ++b) {
+      const std::int64_t row = labels[b] - first_;
+      T cosine = 0;
+      if (row >= 0 && row < walk_.classes) {
+        const T* weight = in<T>(2) + row * walk_.width;
+        cosine = static_cast<T>(dot(in<T>(0) + b * walk_.width, weight, walk_.width) *
+                                static_cast<double>(inverse_norm(walk_, weight)));
+      }
+      out<T>(0)[b] = cosine;
+    }
+  }
+
+ private:
+  std::int64_t batch_, first_;
+  Walk walk_;
+};
+
+// The logit of sample b and walked position p, and its slope.
+template <class T>
+Dual<T> logit(const Walk& walk, T cosine, bool own, const MarginRow<T>& row) {
+  const auto& functions = walk.margin->functions<T>();
+  if (own) return functions.target(walk.margin->functor, row);
+  if (functions.others == nullptr) {
+    const T scale = static_cast<T>(walk.margin->scale);
+    if (!walk.margin->normalized) return {scale * cosine, scale};
+    const bool inside = cosine >= T(-1) && cosine <= T(1);
+    return {scale * std::clamp(cosine, T(-1), T(1)), inside ? scale : T(0)};
+  }
+  T slope = 0;
+  functions.others(walk.margin->functor, {1, 1, 1, &cosine, &slope, &row});
+  return {cosine, slope};
+}
+
+template <class T>
+class Forward final : public Base {
+ public:
+  explicit Forward(const Node& node)
+      : walk_(Walk::of(node, forward_input::labels, forward_input::weight, forward_input::rows)) {}
+  void launch() override {
+    const auto* rows = in<std::int32_t>(forward_input::rows);
+    const T* weight = in<T>(forward_input::weight);
+    const T* features = in<T>(forward_input::features);
+    const std::int64_t used = walk_.used(rows), width = walk_.width;
+    std::vector<std::int64_t> own;
+    std::vector<MarginRow<T>> info;
+    walk_.find_targets(in<std::int64_t>(forward_input::labels), rows, used, own);
+    walk_.make_rows(in<T>(forward_input::target), in<T>(forward_input::norms), info);
+    T* inverse = out<T>(1);
+    std::fill(inverse, inverse + walk_.walked, T(0));
+    for (std::int64_t p = 0; p < used; ++p) {
+      inverse[p] = inverse_norm(walk_, weight + (rows ? rows[p] : p) * width);
+    }
+    for (std::int64_t b = 0; b < walk_.batch; ++b) {
+      const auto s = static_cast<std::size_t>(b);
+      std::vector<T> logits;
+      T largest = -std::numeric_limits<T>::infinity();
+      for (std::int64_t p = 0; p < used; ++p) {
+        const T* row = weight + (rows ? rows[p] : p) * width;
+        const T cosine = static_cast<T>(dot(features + b * width, row, width) *
+                                        static_cast<double>(inverse[p]));
+        logits.push_back(logit(walk_, cosine, own[s] == p, info[s]).value);
+        largest = std::max(largest, logits.back());
+      }
+      double sum = 0;
+      for (const T value : logits) sum += std::exp(static_cast<double>(value - largest));
+      out<T>(0)[2 * b] = largest;
+      out<T>(0)[2 * b + 1] = static_cast<T>(sum);
+    }
+  }
+
+ private:
+  Walk walk_;
+};
+
+template <class T>
+class MarginLoss final : public Base {
+ public:
+  explicit MarginLoss(const Node& node) : ranks_(node.input(0).shape[0]) {
+    walk_.batch = node.input(2).shape[0];
+    walk_.margin = &node.attributes.payload<Margin>("margin");
+  }
+  void launch() override {
+    const T* stats = in<T>(0);
+    std::vector<MarginRow<T>> info;
+    walk_.make_rows(in<T>(2), in<T>(1), info);
+    double loss = 0;
+    for (std::int64_t b = 0; b < walk_.batch; ++b) {
+      double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+      for (std::int64_t r = 0; r < ranks_; ++r) {
+        largest = std::max(largest, static_cast<double>(stats[2 * (r * walk_.batch + b)]));
+      }
+      for (std::int64_t r = 0; r < ranks_; ++r) {
+        const T* part = stats + 2 * (r * walk_.batch + b);
+        // A rank without any class of this step has (-inf, 0).
+        if (part[1] > T(0)) {
+          sum += static_cast<double>(part[1]) * std::exp(static_cast<double>(part[0]) - largest);
+        }
+      }
+      const double log_sum = largest + std::log(sum);
+      const auto target =
+          walk_.margin->functions<T>().target(walk_.margin->functor, info[static_cast<std::size_t>(b)]);
+      loss += log_sum - static_cast<double>(target.value);
+      out<T>(1)[b] = static_cast<T>(log_sum);
+    }
+    out<T>(0)[0] = static_cast<T>(loss / static_cast<double>(walk_.batch));
+  }
+
+ private:
+  std::int64_t ranks_;
+  Walk walk_;
+};
+
+// The second walk; with `update` it changes weight and slots in place, else it stores dweight.
+template <class T>
+class Backward final : public Base {
+ public:
+  Backward(const Node& node, bool update)
+      : walk_(Walk::of(node, backward_input::labels, backward_input::weight,
+                       backward_input::rows)) {
+    if (!update) return;
+    update_ = &node.attributes.payload<Update>("update");
+    scalars_.decay = node.attributes.number("decay");
+    rate_factor_ = node.attributes.number("rate_factor");
+    all_rows_ = node.attributes.flag("all_rows");
+  }
+  void launch() override {
+    const auto* rows = in<std::int32_t>(backward_input::rows);
+    T* weight = in<T>(backward_input::weight);
+    const T* features = in<T>(backward_input::features);
+    const T* inverse = in<T>(backward_input::inverse);
+    const T* log_sum = in<T>(backward_input::log_sum);
+    const std::int64_t used = walk_.used(rows), width = walk_.width;
+    std::vector<std::int64_t> own;
+    std::vector<MarginRow<T>> info;
+    walk_.find_targets(in<std::int64_t>(backward_input::labels), rows, used, own);
+    walk_.make_rows(in<T>(backward_input::target), in<T>(backward_input::norms), info);
+    std::vector<double> dfeatures(static_cast<std::size_t>(walk_.batch * width), 0.0);
+    std::vector<double> gradient(static_cast<std::size_t>(width));
+    std::vector<T> row_gradient(static_cast<std::size_t>(width));
+    if (update_ == nullptr) std::fill(out<T>(1), out<T>(1) + walk_.classes * width, T(0));
+    std::int64_t next = 0;  // the first row not yet passed
+    for (std::int64_t p = 0; p < used; ++p) {
+      const std::int64_t r = rows ? rows[p] : p;
+      for (; next < r; ++next) rest(weight, next, row_gradient);
+      next = r + 1;
+      T* row = weight + r * width;
+      std::fill(gradient.begin(), gradient.end(), 0.0);
+      for (std::int64_t b = 0; b < walk_.batch; ++b) {
+        const auto s = static_cast<std::size_t>(b);
+        const T* x = features + b * width;
+        const T cosine = static_cast<T>(dot(x, row, width) * static_cast<double>(inverse[p]));
+        const bool mine = own[s] == p;
+        const Dual<T> made = logit(walk_, cosine, mine, info[s]);
+        const double softmax = std::exp(static_cast<double>(made.value - log_sum[b]));
+        const double slope = (softmax - (mine ? 1 : 0)) * static_cast<double>(made.slope) *
+                             walk_.gradient_scale;
+        for (std::int64_t d = 0; d < width; ++d) {
+          gradient[static_cast<std::size_t>(d)] += slope * static_cast<double>(x[d]);
+          dfeatures[static_cast<std::size_t>(b * width + d)] +=
+              slope * static_cast<double>(row[d]) * static_cast<double>(inverse[p]);
+        }
+      }
+      project(row, inverse[p], gradient);
+      for (std::int64_t d = 0; d < width; ++d) {
+        row_gradient[static_cast<std::size_t>(d)] =
+            static_cast<T>(gradient[static_cast<std::size_t>(d)]);
+      }
+      if (update_ == nullptr) {
+        std::copy(row_gradient.begin(), row_gradient.end(), out<T>(1) + r * width);
+      } else {
+        apply(weight, r, row_gradient);
+      }
+    }
+    for (; next < walk_.classes; ++next) rest(weight, next, row_gradient);
+    for (std::size_t i = 0; i < dfeatures.size(); ++i) out<T>(0)[i] = static_cast<T>(dfeatures[i]);
+  }
+
+ private:
+  // Back through the row's normalisation: dw = (g - (g . w^) w^) / |w|.
+  void project(const T* row, T inverse, std::vector<double>& gradient) const {
+    if (!walk_.margin->normalized) return;
+    const auto scale = static_cast<double>(inverse);
+    double along = 0;
+    for (std::int64_t d = 0; d < walk_.width; ++d) {
+      along += gradient[static_cast<std::size_t>(d)] * static_cast<double>(row[d]) * scale;
+    }
+    for (std::int64_t d = 0; d < walk_.width; ++d) {
+      double& g = gradient[static_cast<std::size_t>(d)];
+      g = scale * (g - along * static_cast<double>(row[d]) * scale);
+    }
+  }
+  void apply(T* weight, std::int64_t r, const std::vector<T>& gradient) {
+    if (*in<T>(backward_input::ok) == T(0)) return;
+    scalars_.rate = static_cast<double>(*in<float>(backward_input::rate)) * rate_factor_;
+    std::vector<T*> slots;
+    for (std::size_t i = backward_input::slots; i < inputs_.size(); ++i) {
+      slots.push_back(in<T>(i) + r * walk_.width);
+    }
+    update_->function<T>()(update_->functor, weight + r * walk_.width, slots.data(),
+                           gradient.data(), walk_.width, scalars_);
+  }
+  // A row that was not sampled.
+  void rest(T* weight, std::int64_t r, std::vector<T>& zero) {
+    if (update_ == nullptr || !all_rows_) return;
+    std::fill(zero.begin(), zero.end(), T(0));
+    apply(weight, r, zero);
+  }
+
+  Walk walk_;
+  const Update* update_ = nullptr;
+  UpdateScalars scalars_;
+  double rate_factor_ = 1;
+  bool all_rows_ = false;
+};
+
+// Philox gives four uniforms; four neighbouring classes share a draw.
+class SampleClasses final : public Base {
+ public:
+  explicit SampleClasses(const Node& node)
+      : batch_(node.input(0).shape[0]),
+        first_(node.attributes.integer("first_class")),
+        classes_(node.attributes.integer("local_classes")),
+        capacity_(node.attributes.integer("capacity")),
+        rate_(static_cast<float>(node.attributes.number("sample_rate"))),
+        key_(mix64(static_cast<std::uint64_t>(node.attributes.integer("seed")), 0x5A3C)) {}
+  void launch() override {
+    const auto* labels = in<std::int64_t>(0);
+    const auto step = static_cast<std::uint64_t>(*in<std::int64_t>(1));
+    own_.clear();
+    for (std::int64_t b = 0; b < batch_; ++b) {
+      const std::int64_t row = labels[b] - first_;
+      if (row >= 0 && row < classes_) own_.push_back(static_cast<std::int32_t>(row));
+    }
+    std::sort(own_.begin(), own_.end());
+    own_.erase(std::unique(own_.begin(), own_.end()), own_.end());
+    auto* rows = out<std::int32_t>(0);
+    // The batch's own classes have their places whatever the draw says.
+    std::int64_t room = capacity_ - static_cast<std::int64_t>(own_.size()), count = 0;
+    auto own = own_.begin();
+    Philox draw{};
+    for (std::int64_t row = 0; row < classes_ && count < capacity_; ++row) {
+      const auto global = static_cast<std::uint64_t>(first_ + row);
+      if (row == 0 || global % 4 == 0) draw = Philox::at(key_, step, global / 4);
+      if (own != own_.end() && *own == row) {
+        rows[count++] = static_cast<std::int32_t>(row);
+        ++own;
+      } else if (room > 0 && draw.uniform(static_cast<int>(global % 4)) < rate_) {
+        rows[count++] = static_cast<std::int32_t>(row);
+        --room;
+      }
+    }
+    std::fill(rows + count, rows + capacity_, -1);
+  }
+
+ private:
+  std::int64_t batch_, first_, classes_, capacity_;
+  float rate_;
+  std::uint64_t key_;
+  std::vector<std::int32_t> own_;
+};
+
+template <template <class> class K, class... More>
+std::unique_ptr<Kernel> of_type(const Node& node, More... more) {
+  if (node.input(0).dtype == DType::f64) return std::make_unique<K<double>>(node, more...);
+  return std::make_unique<K<float>>(node, more...);
+}
+
+}  // namespace
+
+void add_plain_class_center_kernels(KernelList& list) {
+  using Environment = const KernelEnvironment&;
+  list.add({"target_cosine", "plain", 0, nullptr,
+            [](const Node& node, Environment) { return of_type<TargetCosine>(node); }});
+  list.add({"class_center_forward", "plain", 0, nullptr,
+            [](const Node& node, Environment) { return of_type<Forward>(node); }});
+  list.add({"margin_loss", "plain", 0, nullptr,
+            [](const Node& node, Environment) { return of_type<MarginLoss>(node); }});
+  list.add({"class_center_backward", "plain", 0, nullptr,
+            [](const Node& node, Environment) { return of_type<Backward>(node, false); }});
+  list.add({"class_center_update", "plain", 0, nullptr,
+            [](const Node& node, Environment) { return of_type<Backward>(node, true); }});
+  list.add({"sample_classes", "plain", 0, nullptr,
+            [](const Node& node, Environment) -> std::unique_ptr<Kernel> {
+              return std::make_unique<SampleClasses>(node);
+            }});
+}
+
+}  // namespace ftrain::cpu

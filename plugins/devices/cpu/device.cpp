@@ -1,0 +1,179 @@
+#include "plugins/devices/cpu/device.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include <hwy/targets.h>
+
+#include <algorithm>
+#include <fstream>
+#include <mutex>
+
+#include "core/base/error.h"
+#include "core/graph/opdef.h"
+#include "core/graph/passes.h"
+#include "plugins/devices/cpu/executable.h"
+#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/onednn/onednn.h"
+#include "plugins/devices/cpu/rewrite/fuse.h"
+#include "plugins/devices/cpu/rewrite/layouts.h"
+#include "plugins/devices/cpu/store.h"
+
+namespace ftrain::cpu {
+namespace {
+
+// From the least to the most that a processor can do.
+constexpr std::string_view isas[] = {"plain", "avx2", "avx512"};
+
+int level_of(std::string_view isa) {
+  return static_cast<int>(std::find(std::begin(isas), std::end(isas), isa) - std::begin(isas));
+}
+
+// Tells oneDNN and Highway, once in a process: both keep what they are told.
+void limit_process(const std::string& isa) {
+  static std::mutex mutex;
+  static std::string limit;
+  const std::lock_guard lock(mutex);
+  if (limit == isa) return;
+  if (!limit.empty()) {
+    throw DeviceError("[device] isa = \"" + isa + "\": this process already runs with \"" + limit +
+                      "\", and the limit holds for the whole process; use one value");
+  }
+#if defined(__x86_64__)
+  if (isa != best_isa()) {
+    const auto most = isa == "avx2" ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41;
+    if (dnnl::set_max_cpu_isa(most) != dnnl::status::success) {
+      throw DeviceError("[device] isa = \"" + isa +
+                        "\": oneDNN was used before and cannot be limited any more");
+    }
+  }
+  // On x86 a better target has a lower bit.
+  if (isa == "avx2") hwy::DisableTargets(HWY_AVX2 - 1);
+  if (isa == "plain") hwy::DisableTargets(HWY_SSE4 - 1);
+#endif
+  limit = isa;
+}
+
+int cores_of_process() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return CPU_COUNT(&set);
+}
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) {
+      return line.substr(colon + 2);
+    }
+  }
+  return "of unknown name";
+}
+
+}  // namespace
+
+std::string best_isa() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512cd")) {
+    return "avx512";
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
+#endif
+  return "plain";
+}
+
+void CpuDevice::configure(Keys& keys) {
+  keys.bind("threads", threads, "threads of a rank; 0: its share of the process's cores",
+            at_least(0));
+  keys.bind("isa", isa, "the most capable instructions to use",
+            one_of({"auto", "plain", "avx2", "avx512"}));
+  keys.bind("precision", precision, "what the step computes in; this device has fp32",
+            one_of({"auto", "fp32", "tf32", "bf16", "fp16"}));
+  keys.bind("kernels", kernel_choice, "auto: the fastest; reference: plain loops, nothing fused",
+            one_of({"auto", "reference"}));
+}
+
+void CpuDevice::open(int, int local_ranks) {
+  if (precision != "fp32" && precision != "auto") {
+    throw DeviceError("[device] precision = \"" + precision +
+                      "\": the CPU device computes in fp32; set precision = \"fp32\"");
+  }
+  const std::string best = best_isa();
+  isa_ = isa == "auto" ? best : isa;
+  if (level_of(isa_) > level_of(best)) {
+    throw DeviceError("[device] isa = \"" + isa_ + "\": this processor has at most \"" + best +
+                      "\"; set isa = \"auto\"");
+  }
+  limit_process(isa_);
+  threads_ = threads > 0 ? static_cast<int>(threads)
+                         : std::max(1, cores_of_process() / std::max(1, local_ranks));
+  dnnl::set_primitive_cache_capacity(4096);  // a deep network's primitives are made only once
+
+  kernels_ = {};
+  add_reference_kernels(kernels_);
+  add_collective_kernels(kernels_);
+  if (kernel_choice == "reference") return;
+  add_simd_kernels(kernels_);
+  add_onednn_kernels(kernels_);
+  add_class_center_kernels(kernels_);
+}
+
+std::string CpuDevice::summary() const {
+  const dnnl_version_t* version = dnnl::version();
+  return "CPU " + processor_name() + ", " + std::to_string(threads_) +
+         (threads_ == 1 ? " thread, " : " threads, ") + isa_ + ", oneDNN " +
+         std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+         std::to_string(version->patch);
+}
+
+KernelEnvironment CpuDevice::environment(Communicator* communicator) const {
+  return {.threads = threads_, .isa = isa_, .communicator = communicator, .device = this};
+}
+
+std::unique_ptr<StateStore> CpuDevice::make_store() {
+  return std::make_unique<Store>();
+}
+
+Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
+                           Communicator* communicator) {
+  omp_set_num_threads(threads_);
+  const KernelEnvironment environment = this->environment(communicator);
+  Program program;
+  program.graph = remove_dead(*merge_common(graph));
+  if (kernel_choice != "reference") {
+    program.graph = remove_dead(*assign_layouts(*program.graph, kernels_, environment, store));
+    program.graph = remove_dead(*fuse(*program.graph, environment));
+  }
+
+  const auto nodes = static_cast<std::size_t>(program.graph->size());
+  program.kernels.resize(nodes);
+  std::vector<std::size_t> scratch(nodes, 0);
+  std::vector<int> overwrites(nodes, -1);
+  for (std::size_t n = 0; n < nodes; ++n) {
+    const Node& node = program.graph->node(static_cast<std::int32_t>(n));
+    if (node.op->leaf || node.op->view) continue;
+    program.kernels[n] = kernels_.choose(node, environment);
+    // compile() makes the kernel again; oneDNN's cache keeps the costly part.
+    const std::unique_ptr<Kernel> kernel = program.kernels[n].def->make(node, environment);
+    scratch[n] = kernel->scratch_bytes();
+    overwrites[n] = kernel->overwrites();
+  }
+  program.plan = plan_memory(
+      *program.graph,
+      {.scratch = [&](const Node& node) { return scratch[static_cast<std::size_t>(node.index)]; },
+       .overwrites =
+           [&](const Node& node) { return overwrites[static_cast<std::size_t>(node.index)]; }});
+  return program;
+}
+
+std::unique_ptr<Executable> CpuDevice::compile(Program program, StateStore& store,
+                                               Communicator* communicator) {
+  omp_set_num_threads(threads_);
+  return std::make_unique<CpuExecutable>(std::move(program), static_cast<Store&>(store),
+                                         environment(communicator));
+}
+
+}  // namespace ftrain::cpu

@@ -1,0 +1,41 @@
+// The CPU device: oneDNN and Highway on all cores of a rank's share of the machine.
+//
+// `isa` limits oneDNN and Highway for the whole process, so all CPU devices of a process must agree
+// on it. Threads: each rank's thread has OpenMP threads of its own.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/runtime/device.h"
+
+namespace ftrain::cpu {
+
+// The most that this processor can do: "plain", "avx2" or "avx512".
+std::string best_isa();
+
+class CpuDevice final : public Device {
+ public:
+  void configure(Keys& keys) override;
+  void open(int local_rank, int local_ranks) override;
+  std::string summary() const override;
+  const KernelList& kernels() const override { return kernels_; }
+  std::unique_ptr<StateStore> make_store() override;
+  Program prepare(const Graph& graph, const StateStore* store, Communicator* communicator) override;
+  std::unique_ptr<Executable> compile(Program program, StateStore& store,
+                                      Communicator* communicator) override;
+
+  std::int64_t threads = 0;
+  std::string isa = "auto";
+  std::string precision = "fp32";
+  std::string kernel_choice = "auto";
+
+ private:
+  KernelEnvironment environment(Communicator* communicator) const;
+
+  KernelList kernels_;
+  int threads_ = 1;
+  std::string isa_;
+};
+
+}  // namespace ftrain::cpu

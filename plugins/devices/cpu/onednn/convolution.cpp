@@ -1,0 +1,163 @@
+#include "plugins/devices/cpu/onednn/convolution.h"
+
+#include <string_view>
+
+#include "core/graph/opdef.h"
+#include "plugins/devices/cpu/onednn/kernels.h"
+#include "plugins/devices/cpu/onednn/sequence.h"
+
+namespace ftrain::cpu {
+namespace {
+
+using dnnl::memory;
+
+memory::dims weight_dims(const ConvolutionTypes& t) {
+  const Shape& w = t.weight.shape;
+  if (t.groups == 1) return {w[0], w[1], w[2], w[3]};
+  return {t.groups, w[0] / t.groups, w[1], w[2], w[3]};
+}
+
+// Depthwise weights [K, 1, R, S] in blocks of K: one order, named for four axes and for five.
+struct DepthwiseTag {
+  std::string_view word;
+  memory::format_tag tag;
+};
+constexpr DepthwiseTag depthwise_tags[] = {{"Abcd16a", memory::format_tag::Abcde16a},
+                                           {"Abcd8a", memory::format_tag::Abcde8a}};
+
+std::optional<memory::desc> describe_weight(const ConvolutionTypes& t) {
+  if (t.groups == 1) return describe(t.weight);
+  const memory::dims dims = weight_dims(t);
+  if (t.weight.layout.empty()) {
+    return memory::desc(dims, memory::data_type::f32, memory::format_tag::abcde);
+  }
+  for (const auto& [word, tag] : depthwise_tags) {
+    if (t.depthwise() && t.weight.layout == word) {
+      return memory::desc(dims, memory::data_type::f32, tag);
+    }
+  }
+  return std::nullopt;
+}
+
+std::string weight_word(const ConvolutionTypes& t, const memory::desc& desc) {
+  if (t.groups == 1) return layout_word(desc, t.weight.shape).value_or("");
+  for (const auto& [word, tag] : depthwise_tags) {
+    const TensorType type{DType::f32, t.weight.shape, std::string(word)};
+    if (t.depthwise() && desc == memory::desc(weight_dims(t), memory::data_type::f32, tag) &&
+        describe(type)) {
+      return type.layout;
+    }
+  }
+  return "";
+}
+
+Convolution problem(const ConvolutionTypes& t, bool any_activations) {
+  const auto activation = [&](const TensorType& type) {
+    if (!any_activations) return *describe(type);
+    return describe_any({type.shape[0], type.shape[1], type.shape[2], type.shape[3]});
+  };
+  return {.src = activation(t.x),
+          .weights = describe_any(weight_dims(t)),
+          .dst = activation(t.y),
+          .stride = t.stride,
+          .padding = t.padding};
+}
+
+// The fast implementation for the operands as they lie; when there is only a plain loop for them,
+// the one that oneDNN prefers, with reorders around it.
+template <class Make>
+auto best(const ConvolutionTypes& t, Make make) {
+  auto desc = make(problem(t, false));
+  if (!desc || is_plain(desc)) {
+    auto other = make(problem(t, true));
+    if (other && (!desc || !is_plain(other))) return other;
+  }
+  return desc;
+}
+
+std::string refuse(const Node& node, const KernelEnvironment&) {
+  const ConvolutionTypes t = convolution_types(node);
+  if (t.x.dtype != DType::f32) return "oneDNN's convolution is for f32";
+  if (!describe(t.x) || !describe(t.y)) return "an activation's layout is not oneDNN's";
+  if (!describe_weight(t)) return "the weight's layout is not oneDNN's";
+  return "";
+}
+
+std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment&) {
+  const ConvolutionTypes t = convolution_types(node);
+  const auto desc = best(t, forward_of);
+  auto sequence = std::make_unique<Sequence>();
+  const auto x = sequence->arranged(sequence->input(0, *describe(t.x)), desc.src_desc());
+  const auto w = sequence->arranged(sequence->input(1, *describe_weight(t)), desc.weights_desc());
+  const auto out = sequence->output(0, *describe(t.y));
+  const auto y = sequence->landing(out, desc.dst_desc());
+  sequence->run_with_scratchpad(desc, dnnl::convolution_forward(desc),
+                                {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
+  sequence->finish(y, out);
+  return sequence;
+}
+
+std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironment&) {
+  const ConvolutionTypes t = convolution_types(node);
+  const auto desc = best(t, input_grad_of);
+  auto sequence = std::make_unique<Sequence>();
+  const auto dy = sequence->arranged(sequence->input(0, *describe(t.y)), desc.diff_dst_desc());
+  const auto w = sequence->arranged(sequence->input(1, *describe_weight(t)), desc.weights_desc());
+  const auto out = sequence->output(0, *describe(t.x));
+  const auto dx = sequence->landing(out, desc.diff_src_desc());
+  sequence->run_with_scratchpad(
+      desc, dnnl::convolution_backward_data(desc),
+      {{DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, dx}});
+  sequence->finish(dx, out);
+  return sequence;
+}
+
+std::unique_ptr<Kernel> make_weight_grad(const Node& node, const KernelEnvironment&) {
+  const ConvolutionTypes t = convolution_types(node);
+  const auto desc = best(t, weight_grad_of);
+  auto sequence = std::make_unique<Sequence>();
+  const auto dy = sequence->arranged(sequence->input(0, *describe(t.y)), desc.diff_dst_desc());
+  const auto x = sequence->arranged(sequence->input(1, *describe(t.x)), desc.src_desc());
+  const auto out = sequence->output(0, *describe_weight(t));
+  const auto dw = sequence->landing(out, desc.diff_weights_desc());
+  sequence->run_with_scratchpad(
+      desc, dnnl::convolution_backward_weights(desc),
+      {{DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_WEIGHTS, dw}});
+  sequence->finish(dw, out);
+  return sequence;
+}
+
+}  // namespace
+
+ConvolutionTypes convolution_types(const Node& node) {
+  ConvolutionTypes t;
+  t.stride = node.attributes.integer("stride");
+  t.padding = node.attributes.integer("padding");
+  t.groups = node.attributes.integer("groups");
+  if (node.op->name == "conv2d") {
+    t.x = node.input(0), t.weight = node.input(1), t.y = node.outputs[0];
+  } else if (node.op->name == "conv2d_input_grad") {
+    t.y = node.input(0), t.weight = node.input(1), t.x = node.outputs[0];
+  } else {
+    t.y = node.input(0), t.x = node.input(1), t.weight = node.outputs[0];
+  }
+  return t;
+}
+
+std::string preferred_weight_layout(const ConvolutionTypes& types) {
+  const auto desc = best(types, forward_of);
+  return desc ? weight_word(types, desc.weights_desc()) : "";
+}
+
+std::string made_weight_layout(const ConvolutionTypes& types) {
+  const auto desc = best(types, weight_grad_of);
+  return desc ? weight_word(types, desc.diff_weights_desc()) : "";
+}
+
+void add_convolutions(KernelList& list) {
+  list.add({"conv2d", "onednn direct", 20, refuse, make_forward});
+  list.add({"conv2d_input_grad", "onednn direct", 20, refuse, make_input_grad});
+  list.add({"conv2d_weight_grad", "onednn direct", 20, refuse, make_weight_grad});
+}
+
+}  // namespace ftrain::cpu

@@ -1,0 +1,17 @@
+// The families of oneDNN kernels, joined by add_onednn_kernels().
+#pragma once
+
+#include "core/graph/opdef.h"
+#include "core/runtime/kernel.h"
+
+namespace ftrain::cpu {
+
+void add_convolutions(KernelList& list);          // oneDNN's convolutions as they are
+void add_grouped_convolutions(KernelList& list);  // small groups, widened to a register
+void add_products(KernelList& list);              // matmul
+void add_reorders(KernelList& list);
+
+// The same elements in the order of attribute "layout". Emitted by the layouts pass.
+extern const OpDef reorder_op;
+
+}  // namespace ftrain::cpu

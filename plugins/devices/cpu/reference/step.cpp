@@ -1,0 +1,94 @@
+// What stands at the ends of a step: images coming in, guards, updates of parameters.
+#include <algorithm>
+#include <cmath>
+
+#include "core/graph/opdef/random.h"
+#include "core/model/optimizer.h"
+#include "plugins/devices/cpu/reference/plain.h"
+
+namespace ftrain::cpu {
+namespace {
+
+template <class T>
+auto image_normalize(const Node& node) {
+  const Shape& shape = node.input(0).shape;
+  const Attributes& a = node.attributes;
+  return [batch = shape[0], height = shape[1], width = shape[2],
+          mean = static_cast<T>(a.number("mean")), scale = static_cast<T>(a.number("scale")),
+          flip = static_cast<float>(a.number("flip")),
+          key = mix64(static_cast<std::uint64_t>(a.integer("seed")), flip_purpose),
+          first = a.integer("first_sample")](const Buffers& at) {
+    const std::uint8_t* pixels = at.input<std::uint8_t>(0);
+    const std::int64_t step = *at.input<std::int64_t>(1);
+    T* y = at.output<T>(0);
+    for (std::int64_t n = 0; n < batch; ++n) {
+      const bool flipped = image_flips(key, step, first + n, flip);
+      for (std::int64_t c = 0; c < 3; ++c) {
+        for (std::int64_t row = 0; row < height; ++row) {
+          for (std::int64_t column = 0; column < width; ++column) {
+            const std::int64_t from = flipped ? width - 1 - column : column;
+            const T pixel = pixels[((n * height + row) * width + from) * 3 + c];
+            *y++ = (pixel - mean) * scale;
+          }
+        }
+      }
+    }
+  };
+}
+
+template <class T>
+auto clip_coefficient(const Node& node) {
+  return [limit = node.attributes.number("limit")](const Buffers& at) {
+    const double norm = std::sqrt(double(*at.input<T>(0)));
+    *at.output<T>(0) = static_cast<T>(std::min(1.0, limit / (norm + 1e-6)));
+  };
+}
+
+template <class T>
+auto all_finite(const Node& node) {
+  return [n = node.inputs.size()](const Buffers& at) {
+    bool finite = true;
+    for (std::size_t i = 0; i < n; ++i) finite = finite && std::isfinite(*at.input<T>(i));
+    *at.output<T>(0) = finite ? T(1) : T(0);
+  };
+}
+
+template <class T>
+auto optimizer_update(const Node& node) {
+  const Attributes& a = node.attributes;
+  constexpr std::size_t first_slot = 5;
+  const std::vector<T*> slots(node.inputs.size() - first_slot);
+  return [n = elements(node.input(0)), update = a.payload_pointer("update"),
+          factor = a.number("rate_factor"), decay = a.number("decay"),
+          slots = slots](const Buffers& at) mutable {
+    if (*at.input<T>(3) == T(0)) return;
+    for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = at.state<T>(first_slot + i);
+    const T* coefficient = at.input<T>(4);
+    const UpdateScalars scalars{double(*at.input<T>(2)) * factor, decay,
+                                coefficient ? double(*coefficient) : 1.0};
+    const auto& rule = static_cast<const Update&>(*update);
+    rule.function<T>()(rule.functor, at.state<T>(0), slots.data(), at.input<T>(1), n, scalars);
+  };
+}
+
+}  // namespace
+
+void add_plain_step(KernelList& list) {
+  list.add(plain("image_normalize",
+                 []<class T>(const Node& node, T) { return image_normalize<T>(node); }));
+  list.add(plain("clip_coefficient",
+                 []<class T>(const Node& node, T) { return clip_coefficient<T>(node); }));
+  list.add(plain("all_finite", []<class T>(const Node& node, T) { return all_finite<T>(node); }));
+  list.add(plain("sqrt", []<class T>(const Node&, T) {
+    return [](const Buffers& at) { *at.output<T>(0) = std::sqrt(*at.input<T>(0)); };
+  }));
+  list.add(plain("constant", []<class T>(const Node& node, T) {
+    return [value = static_cast<T>(node.attributes.number("value"))](const Buffers& at) {
+      *at.output<T>(0) = value;
+    };
+  }));
+  list.add(plain("optimizer_update",
+                 []<class T>(const Node& node, T) { return optimizer_update<T>(node); }));
+}
+
+}  // namespace ftrain::cpu

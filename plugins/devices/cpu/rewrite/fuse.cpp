@@ -1,0 +1,234 @@
+#include "plugins/devices/cpu/rewrite/fuse.h"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "core/graph/opdef.h"
+#include "core/graph/opdef/fused.h"
+#include "core/graph/passes.h"
+#include "plugins/devices/cpu/layout.h"
+
+namespace ftrain::cpu {
+namespace {
+
+bool is(const Node& node, std::string_view op) {
+  return node.op->name == op;
+}
+
+ops::BatchNorm options_of(const Node& node) {
+  return {node.attributes.number("eps"), node.attributes.integer("ranks")};
+}
+
+class Fusion {
+ public:
+  explicit Fusion(const Graph& old)
+      : old_(old), rebuild_(old), uses_(uses_of(old)), actions_(uses_.size()) {
+    for (const Graph::Named& fetch : old.fetches()) {
+      fetched_.insert({fetch.value.node_index(), fetch.value.output()});
+    }
+    for (std::int32_t i = 0; i < old.size(); ++i) {
+      for (const int input : written_inputs(old.node(i))) {
+        const Value state = old.node(i).inputs[static_cast<std::size_t>(input)];
+        writes_.emplace_back(state.node_index(), i);
+      }
+    }
+  }
+
+  std::unique_ptr<Graph> run() {
+    for (std::int32_t i = 0; i < old_.size(); ++i) {
+      const Node& node = old_.node(i);
+      if (is(node, "prelu")) match_prelu(node);
+      if (is(node, "add")) match_add(node);
+    }
+    for (std::int32_t i = 0; i < old_.size(); ++i) {
+      const auto& action = actions_[static_cast<std::size_t>(i)];
+      action ? action() : rebuild_.copy(old_.node(i));
+    }
+    return rebuild_.finish();
+  }
+
+ private:
+  // The nodes of a batch norm with a PReLU behind it; those of the backward may be missing.
+  struct Block {
+    const Node *norm = nullptr, *prelu = nullptr;
+    const Node *prelu_grad = nullptr, *sums = nullptr, *input_grad = nullptr;
+  };
+
+  void match_prelu(const Node& prelu) {
+    Block b;
+    b.prelu = &prelu;
+    b.norm = &prelu.inputs[0].node();
+    const bool fixed = is(*b.norm, "batch_norm_fixed");
+    if (!fixed && !is(*b.norm, "batch_norm")) return;
+    if (!free(*b.norm) || !taken_by_kernels(b.norm->input(0))) return;
+    const Value z = prelu.inputs[0];
+    std::vector<std::int32_t> uses = uses_at(z);
+    if (fetched(z) || uses.empty() || uses[0] != prelu.index) return;
+    if (uses.size() > 1 && (fixed || uses.size() > 2 || !match_backward(b, uses[1]))) return;
+
+    const Node* const last = b.input_grad ? b.input_grad : b.sums ? b.sums : b.prelu;
+    if (written_between(*b.norm, *last) || written_between(*b.prelu, *last)) return;
+    for (const Node* node : {b.norm, b.prelu, b.prelu_grad, b.sums, b.input_grad}) {
+      if (node) take(*node);
+    }
+    emit_at(prelu, [this, b, fixed] {
+      const Node& n = *b.norm;
+      const Value slope = now(b.prelu->inputs[1]);
+      rebuild_.map(first(*b.prelu),
+                   fixed ? ops::batch_norm_fixed_prelu(now(n.inputs[0]), moments(n, 1), affine(n),
+                                                       slope, n.attributes.number("eps"))
+                         : ops::batch_norm_prelu(now(n.inputs[0]), moments(n, 1), affine(n), slope,
+                                                 options_of(n)));
+    });
+    if (b.prelu_grad) emit_backward(b);
+  }
+
+  // Whether node `user` is prelu's gradient, and what uses its dz is the batch norm's gradient.
+  bool match_backward(Block& b, std::int32_t user) const {
+    b.prelu_grad = &old_.node(user);
+    if (!is(*b.prelu_grad, "prelu_grad") || b.prelu_grad->inputs[1] != b.prelu->inputs[0] ||
+        b.prelu_grad->inputs[2] != b.prelu->inputs[1] ||
+        b.prelu_grad->input(0) != b.norm->input(0)) {
+      return false;
+    }
+    const Value dz = first(*b.prelu_grad);
+    if (fetched(dz)) return false;
+    for (const std::int32_t use : uses_at(dz)) {
+      const Node& node = old_.node(use);
+      const bool sums = is(node, "batch_norm_sums");
+      if (!sums && !is(node, "batch_norm_input_grad")) return false;
+      const Node*& place = sums ? b.sums : b.input_grad;
+      if (place || node.inputs[0] != dz || !same_norm(node, *b.norm)) return false;
+      place = &node;
+    }
+    return b.sums != nullptr;
+  }
+
+  bool same_norm(const Node& gradient, const Node& norm) const {
+    for (std::size_t i = 0; i < 3; ++i) {
+      if (gradient.inputs[i + 1] != norm.inputs[i]) return false;
+    }
+    if (is(gradient, "batch_norm_input_grad") && gradient.inputs[4] != norm.inputs[3]) return false;
+    return gradient.attributes.number("eps") == norm.attributes.number("eps");
+  }
+
+  void emit_backward(const Block& b) {
+    // The sums take prelu_grad's place, since dslope may be wanted from there on.
+    emit_at(*b.prelu_grad, [this, b] {
+      const Node& n = *b.norm;
+      const ops::BatchNormPReluSums sums = ops::batch_norm_prelu_sums(
+          now(b.prelu_grad->inputs[0]), now(n.inputs[0]), moments(n, 1), affine(n),
+          now(b.prelu->inputs[1]), n.attributes.number("eps"));
+      rebuild_.map(first(*b.prelu_grad).sibling(1), sums.slope);
+      rebuild_.map(first(*b.sums), sums.norm.gamma);
+      rebuild_.map(first(*b.sums).sibling(1), sums.norm.beta);
+    });
+    if (!b.input_grad) return;
+    emit_at(*b.input_grad, [this, b] {
+      const Node& n = *b.norm;
+      const Node& g = *b.input_grad;
+      rebuild_.map(first(g), ops::batch_norm_prelu_input_grad(
+                                 now(b.prelu_grad->inputs[0]), now(n.inputs[0]), moments(n, 1),
+                                 affine(n), now(b.prelu->inputs[1]),
+                                 {now(g.inputs[5]), now(g.inputs[6])}, options_of(g)));
+    });
+  }
+
+  void match_add(const Node& add) {
+    for (const std::size_t side : {0u, 1u}) {
+      const Value inner = add.inputs[side], other = add.inputs[1 - side];
+      const Node& norm = inner.node();
+      const bool fixed = is(norm, "batch_norm_fixed");
+      const bool gradient = is(norm, "batch_norm_input_grad");
+      if (!fixed && !gradient && !is(norm, "batch_norm")) continue;
+      const TensorType& x = norm.input(gradient ? 1 : 0);
+      if (!free(norm) || fetched(inner) || uses_at(inner).size() != 1) continue;
+      if (!taken_by_kernels(x) || other.type() != x || norm.input(0) != x) continue;
+      if (written_between(norm, add)) continue;
+      take(norm);
+      take(add);
+      emit_at(add, [this, &add, &norm, other, fixed, gradient] {
+        rebuild_.map(first(add), gradient ? add_to_gradient(norm, now(other))
+                                          : add_to_norm(norm, now(other), fixed));
+      });
+      return;
+    }
+  }
+
+  Value add_to_norm(const Node& n, Value other, bool fixed) {
+    const Value x = now(n.inputs[0]);
+    if (fixed) {
+      return ops::batch_norm_fixed_add(x, moments(n, 1), affine(n), other,
+                                       n.attributes.number("eps"));
+    }
+    return ops::batch_norm_add(x, moments(n, 1), affine(n), other, options_of(n));
+  }
+
+  Value add_to_gradient(const Node& g, Value other) {
+    return ops::batch_norm_input_grad_add(now(g.inputs[0]), now(g.inputs[1]), moments(g, 2),
+                                          now(g.inputs[4]), {now(g.inputs[5]), now(g.inputs[6])},
+                                          other, options_of(g));
+  }
+
+  static bool taken_by_kernels(const TensorType& x) {
+    if (x.dtype != DType::f32) return false;
+    if (x.shape.rank() == 4) return channel_block(x.layout) > 1;
+    return x.layout == row_major && x.shape[1] % 8 == 0;
+  }
+
+  // Whether a state that `node` reads is written after it and before `later`.
+  bool written_between(const Node& node, const Node& later) const {
+    return std::any_of(writes_.begin(), writes_.end(), [&](const auto& write) {
+      if (write.second <= node.index || write.second >= later.index) return false;
+      return std::any_of(node.inputs.begin(), node.inputs.end(), [&](const Value& input) {
+        return input.valid() && input.node_index() == write.first;
+      });
+    });
+  }
+
+  Value first(const Node& node) const { return {const_cast<Graph*>(&old_), node.index, 0}; }
+  Value now(Value old) const { return rebuild_[old]; }
+  ops::Moments moments(const Node& node, std::size_t i) const {
+    return {now(node.inputs[i]), now(node.inputs[i + 1])};
+  }
+  ops::Affine affine(const Node& norm) const { return {now(norm.inputs[3]), now(norm.inputs[4])}; }
+
+  const std::vector<std::int32_t>& uses_at(Value value) const {
+    return uses_[static_cast<std::size_t>(value.node_index())]
+                [static_cast<std::size_t>(value.output())];
+  }
+  bool fetched(Value value) const {
+    return fetched_.count({value.node_index(), value.output()}) > 0;
+  }
+
+  // A node that belongs to a run is dropped, unless something is emitted in its place.
+  bool free(const Node& node) const { return !actions_[static_cast<std::size_t>(node.index)]; }
+  void take(const Node& node) {
+    actions_[static_cast<std::size_t>(node.index)] = [] {};
+  }
+  template <class F>
+  void emit_at(const Node& node, F emit) {
+    actions_[static_cast<std::size_t>(node.index)] = [this, emit, &node] {
+      const std::int32_t next = rebuild_.graph().size();
+      emit();
+      rebuild_.graph().node(next).name = node.name;
+    };
+  }
+
+  const Graph& old_;
+  Rebuild rebuild_;
+  std::vector<std::vector<std::vector<std::int32_t>>> uses_;
+  std::vector<std::function<void()>> actions_;  // by node; empty: copy it
+  std::set<std::pair<std::int32_t, std::int32_t>> fetched_;
+  std::vector<std::pair<std::int32_t, std::int32_t>> writes_;  // state, the node that writes it
+};
+
+}  // namespace
+
+std::unique_ptr<Graph> fuse(const Graph& graph, const KernelEnvironment&) {
+  return Fusion(graph).run();
+}
+
+}  // namespace ftrain::cpu

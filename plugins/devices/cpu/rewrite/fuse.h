@@ -1,0 +1,25 @@
+// Puts fused ops (core/graph/opdef/fused.h) in the place of runs of plain ones.
+//
+//   prelu(batch_norm(x))                      -> batch_norm_prelu
+//     and its backward, which then recomputes the batch norm's output instead of storing it:
+//     prelu_grad, batch_norm_sums             -> batch_norm_prelu_sums
+//     prelu_grad, batch_norm_input_grad       -> batch_norm_prelu_input_grad
+//   batch_norm(x) + other                     -> batch_norm_add
+//   batch_norm_input_grad(dy, x, ...) + other -> batch_norm_input_grad_add
+//   the first and third with batch_norm_fixed -> batch_norm_fixed_prelu, batch_norm_fixed_add
+//
+// A run is fused when nothing else uses what lies inside it, no state that it reads is written
+// between its nodes, and its tensors are what the fused kernels take. That depends on layouts, so
+// this comes after they were chosen.
+#pragma once
+
+#include <memory>
+
+#include "core/graph/graph.h"
+#include "core/runtime/kernel.h"
+
+namespace ftrain::cpu {
+
+std::unique_ptr<Graph> fuse(const Graph& graph, const KernelEnvironment& environment);
+
+}  // namespace ftrain::cpu

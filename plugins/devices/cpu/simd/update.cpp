@@ -1,0 +1,159 @@
+// The end of a step: the gradient's norm and the update of dense parameters.
+#include "plugins/devices/cpu/simd/dispatch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "plugins/devices/cpu/simd/update.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "plugins/devices/cpu/simd/tiles.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ftrain::cpu {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+double squared_sum(const float* x, std::int64_t count) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> narrow;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  auto a = hn::Zero(d), b = hn::Zero(d), c = hn::Zero(d), e = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+    const auto va = hn::PromoteTo(d, hn::LoadU(narrow, x + i));
+    const auto vb = hn::PromoteTo(d, hn::LoadU(narrow, x + i + lanes));
+    const auto vc = hn::PromoteTo(d, hn::LoadU(narrow, x + i + 2 * lanes));
+    const auto ve = hn::PromoteTo(d, hn::LoadU(narrow, x + i + 3 * lanes));
+    a = hn::MulAdd(va, va, a);
+    b = hn::MulAdd(vb, vb, b);
+    c = hn::MulAdd(vc, vc, c);
+    e = hn::MulAdd(ve, ve, e);
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
+  for (; i < count; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace ftrain::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <algorithm>
+
+#include "core/model/optimizer.h"
+
+namespace ftrain::cpu {
+namespace {
+
+HWY_EXPORT(squared_sum);
+
+// Elements of a chunk; the split depends on the shapes alone, so sums do not depend on threads.
+constexpr std::int64_t chunk = 16384;
+
+class SquaredNorm : public BoundKernel {
+ public:
+  SquaredNorm(const Node& node, const KernelEnvironment& environment)
+      : BoundKernel(environment), sum_(FTRAIN_SIMD(squared_sum, environment.isa)) {
+    for (std::size_t tensor = 0; tensor < node.inputs.size(); ++tensor) {
+      const std::int64_t elements = node.input(tensor).shape.elements();
+      for (std::int64_t first = 0; first < elements; first += chunk) {
+        chunks_.push_back({tensor, first, std::min(chunk, elements - first)});
+      }
+    }
+  }
+
+  std::size_t scratch_bytes() const override { return chunks_.size() * sizeof(double); }
+
+  void launch() override {
+    double* const sums = static_cast<double*>(scratch_);
+    parallel_for(static_cast<std::int64_t>(chunks_.size()), threads(), [&](std::int64_t i) {
+      const Chunk& c = chunks_[static_cast<std::size_t>(i)];
+      sums[i] = sum_(input(c.tensor) + c.first, c.count);
+    });
+    double total = 0;
+    for (std::size_t i = 0; i < chunks_.size(); ++i) total += sums[i];
+    *output(0) = static_cast<float>(total);
+  }
+
+ private:
+  struct Chunk {
+    std::size_t tensor;
+    std::int64_t first, count;
+  };
+  double (*sum_)(const float*, std::int64_t);
+  std::vector<Chunk> chunks_;
+};
+
+// Inputs: parameter, gradient, rate, ok, coefficient (may be none), slots. The optimizer's own
+// function does the arithmetic; here it is spread over threads.
+class OptimizerUpdate : public BoundKernel {
+ public:
+  static constexpr std::size_t first_slot = 5, most_slots = 8;
+
+  OptimizerUpdate(const Node& node, const KernelEnvironment& environment)
+      : BoundKernel(environment),
+        update_(node.attributes.payload_pointer("update")),
+        count_(node.input(0).shape.elements()),
+        slots_(node.inputs.size() - first_slot),
+        clipped_(node.inputs[4].valid()),
+        rate_factor_(node.attributes.number("rate_factor")),
+        decay_(node.attributes.number("decay")) {}
+
+  void launch() override {
+    if (*input(3) == 0) return;
+    const auto& update = static_cast<const Update&>(*update_);
+    UpdateScalars scalars;
+    scalars.rate = *input(2) * rate_factor_;
+    scalars.decay = decay_;
+    if (clipped_) scalars.coefficient = *input(4);
+    parallel_for((count_ + chunk - 1) / chunk, threads(), [&](std::int64_t i) {
+      const std::int64_t first = i * chunk;
+      float* slots[most_slots];
+      for (std::size_t s = 0; s < slots_; ++s) {
+        slots[s] = static_cast<float*>(inputs_[first_slot + s]) + first;
+      }
+      update.f32(update.functor, static_cast<float*>(inputs_[0]) + first, slots, input(1) + first,
+                 std::min(chunk, count_ - first), scalars);
+    });
+  }
+
+ private:
+  std::shared_ptr<const Payload> update_;
+  std::int64_t count_;
+  std::size_t slots_;
+  bool clipped_;
+  double rate_factor_, decay_;
+};
+
+std::string refuse_norm(const Node& node, const KernelEnvironment&) {
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (node.input(i).dtype != DType::f32) return "only f32";
+  }
+  return {};
+}
+
+std::string refuse_update(const Node& node, const KernelEnvironment&) {
+  if (node.inputs.size() > OptimizerUpdate::first_slot + OptimizerUpdate::most_slots) {
+    return "too many slots";
+  }
+  const TensorType& parameter = node.input(0);
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (!node.inputs[i].valid()) continue;
+    if (node.input(i).dtype != DType::f32) return "only f32";
+    const bool tensor = i < 2 || i >= OptimizerUpdate::first_slot;
+    if (tensor && node.input(i).layout != parameter.layout) return "operands in different layouts";
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_update_kernels(KernelList& list) {
+  list.add({"squared_norm", "simd", 10, refuse_norm, make_kernel<SquaredNorm>});
+  list.add({"optimizer_update", "simd", 10, refuse_update, make_kernel<OptimizerUpdate>});
+}
+
+}  // namespace ftrain::cpu
+#endif

@@ -1,0 +1,54 @@
+#include "plugins/optimizers/sgd.h"
+
+#include "core/model/optimizer.h"
+#include "core/plugin/plugin.h"
+
+namespace {
+
+using ftrain::UpdateScalars;
+
+class SgdUpdate final : public ftrain::Update {
+ public:
+  explicit SgdUpdate(ftrain::Sgd formula) : formula_(formula) {
+    functor = &formula_;
+    f32 = run<float>;
+    f64 = run<double>;
+  }
+  std::string text() const override { return "sgd"; }
+
+ private:
+  template <class T>
+  static void run(const void* functor, T* parameter, T* const* slots, const T* gradient,
+                  std::int64_t count, const UpdateScalars& s) {
+    const ftrain::Sgd formula = *static_cast<const ftrain::Sgd*>(functor);
+    T* const velocity = slots[0];
+    const T rate = T(s.rate), decay = T(s.decay), coefficient = T(s.coefficient);
+    for (std::int64_t i = 0; i < count; ++i) {
+      formula.step(parameter[i], velocity[i], gradient[i], rate, decay, coefficient);
+    }
+  }
+
+  ftrain::Sgd formula_;
+};
+
+struct SgdOptimizer final : ftrain::Optimizer {
+  double momentum = 0.9;
+  bool nesterov = false;
+
+  void configure(ftrain::Keys& keys) override {
+    Optimizer::configure(keys);
+    keys.bind("momentum", momentum, "share of the velocity kept from step to step",
+              ftrain::between(0, 1));
+    keys.bind("nesterov", nesterov, "look ahead along the velocity");
+  }
+  std::vector<std::string> slots() const override { return {"momentum"}; }
+  std::shared_ptr<const ftrain::Update> update() const override {
+    return std::make_shared<SgdUpdate>(ftrain::Sgd{static_cast<float>(momentum), nesterov});
+  }
+};
+
+}  // namespace
+
+FTRAIN_PLUGIN(sgd, registry) {
+  registry.add<ftrain::Optimizer, SgdOptimizer>("sgd", "gradient descent with momentum");
+}

@@ -1,0 +1,22 @@
+// Stochastic gradient descent with momentum, as torch.optim.SGD with dampening 0:
+//   g <- coefficient * gradient + decay * w;  v <- momentum * v + g
+//   w <- w - rate * (nesterov ? g + momentum * v : v)
+#pragma once
+
+#include "core/plugin/api.h"
+
+namespace ftrain {
+
+struct Sgd {
+  float momentum = 0.9f;
+  bool nesterov = false;
+
+  template <class T>
+  FTRAIN_HD void step(T& weight, T& velocity, T gradient, T rate, T decay, T coefficient) const {
+    const T g = coefficient * gradient + decay * weight;
+    velocity = T(momentum) * velocity + g;
+    weight -= rate * (nesterov ? g + T(momentum) * velocity : velocity);
+  }
+};
+
+}  // namespace ftrain

@@ -1,0 +1,22 @@
+#include "core/plugin/plugin.h"
+#include "plugins/parallelism/sharded_classes.h"
+
+namespace {
+
+using namespace ftrain;
+
+struct ModelParallel final : Parallelism {
+  ClassCenterStep class_centers(const StepBuild& build, Value embedding,
+                                Value labels) const override {
+    const Shard own = shard(build.classes, build.rank, build.ranks);
+    const auto [weight, slots] = centers(build, embedding.shape()[1], own);
+    return sharded_class_centers(build, embedding, labels, weight, slots, own.first, {});
+  }
+};
+
+}  // namespace
+
+FTRAIN_PLUGIN(model_parallel, registry) {
+  registry.add<ftrain::Parallelism, ModelParallel>(
+      "model_parallel", "class centers split over ranks, backbone replicated");
+}

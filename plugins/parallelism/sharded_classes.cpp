@@ -1,0 +1,53 @@
+#include "plugins/parallelism/sharded_classes.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/graph/ops.h"
+
+namespace ftrain {
+namespace {
+
+// Slots for the sampled rows: the expectation, six deviations, and the batch's own classes, which
+// are always in.
+std::int64_t capacity_of(double rate, std::int64_t classes, std::int64_t samples) {
+  const double expected = rate * static_cast<double>(classes);
+  const double room = expected + 6 * std::sqrt(expected * (1 - rate));
+  return std::min(classes, static_cast<std::int64_t>(std::ceil(room)) + samples);
+}
+
+}  // namespace
+
+ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, Value labels,
+                                      Value weight, const std::vector<Value>& slots,
+                                      std::int64_t first_class, const ClassSampling& sampling) {
+  const std::int64_t ranks = build.ranks, batch = build.batch * ranks;
+  const ops::Normalized normalized = ops::normalize(embedding);
+  const Value rows = build.margin->normalized ? normalized.rows : embedding;
+  const Value features = ops::all_gather(rows, ranks);
+  const Value norms = ops::all_gather(normalized.norms, ranks);
+  const Value all_labels = ops::all_gather(labels, ranks);
+  const ops::ClassCenters centers{build.margin, first_class, 1.0 / static_cast<double>(batch)};
+
+  Value sampled;
+  if (sampling.rate < 1) {
+    const std::int64_t local = weight.shape()[0];
+    sampled = ops::sample_classes(
+        all_labels, build.step,
+        {first_class, local, capacity_of(sampling.rate, local, batch), sampling.rate, build.seed});
+  }
+  const Value target =
+      ops::all_reduce_sum(ops::target_cosine(features, all_labels, weight, centers), ranks);
+  const auto [stats, inverse] = ops::class_center_forward(features, norms, all_labels, weight,
+                                                          target, sampled, centers);
+  const Value all_stats = ops::all_gather(ops::reshape(stats, {1, batch, 2}), ranks);
+  const auto [loss, log_sum] = ops::margin_loss(all_stats, norms, target, centers);
+  const Value ok = ops::all_finite({loss});
+  const TensorPolicy policy = build.optimizer.center_policy();
+  const Value gradient = ops::class_center_update(
+      features, norms, all_labels, weight, target, log_sum, inverse, sampled, slots, build.rate, ok,
+      centers, {build.optimizer.update(), policy.rate_factor, policy.decay, sampling.all_rows});
+  return {loss, ok, {{features, gradient}}};
+}
+
+}  // namespace ftrain

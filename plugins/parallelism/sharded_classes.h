@@ -1,0 +1,20 @@
+// The class-center step with class centers split over ranks: every rank sees all samples of the
+// global batch and its own classes. Model parallel walks all of its rows, Partial FC a sample.
+#pragma once
+
+#include <cstdint>
+
+#include "core/model/parallelism.h"
+
+namespace ftrain {
+
+struct ClassSampling {
+  double rate = 1;        // 1: every row
+  bool all_rows = false;  // rows that were not sampled keep moving by momentum and decay
+};
+
+ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, Value labels,
+                                      Value weight, const std::vector<Value>& slots,
+                                      std::int64_t first_class, const ClassSampling& sampling);
+
+}  // namespace ftrain

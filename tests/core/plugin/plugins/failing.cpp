@@ -1,0 +1,9 @@
+// A plugin whose setup throws.
+#include <stdexcept>
+
+#include "core/plugin/plugin.h"
+
+FTRAIN_PLUGIN(failing, registry) {
+  (void)registry;
+  throw std::runtime_error("no licence");
+}

@@ -1,0 +1,7 @@
+// A shared library, but no plugin.
+#include "core/plugin/api.h"
+
+extern "C" FTRAIN_API int answer();
+extern "C" int answer() {
+  return 42;
+}

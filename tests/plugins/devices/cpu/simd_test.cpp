@@ -1,0 +1,401 @@
+// Every Highway kernel on every target that the machine has, against the plain loops.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/base/philox.h"
+#include "core/graph/opdef/elementwise.h"
+#include "core/graph/opdef/fused.h"
+#include "core/graph/opdef/reduction.h"
+#include "core/model/optimizer.h"
+#include "plugins/devices/cpu/graph_runner.h"
+#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/simd/dispatch.h"
+
+namespace ftrain::cpu {
+namespace {
+
+const KernelList& kernels() {
+  static const KernelList list = [] {
+    KernelList made;
+    add_reference_kernels(made);
+    add_simd_kernels(made);
+    return made;
+  }();
+  return list;
+}
+
+// What a case is built from: x and its like are `image`, per-channel ones [C] or [groups, C].
+struct Operands {
+  Graph& graph;
+  TensorType image;
+  std::int64_t groups;
+  std::vector<Value> inputs = {};
+
+  Value like_x(const char* name) { return add(name, image); }
+  Value channels(const char* name) { return add(name, {DType::f32, Shape{image.shape[1]}}); }
+  Value grouped(const char* name) { return add(name, {DType::f32, Shape{groups, image.shape[1]}}); }
+  Value scalar(const char* name) { return add(name, {DType::f32, Shape{}}); }
+  ops::Moments moments() { return {grouped("mean"), grouped("variance")}; }
+  ops::Moments fixed() { return {channels("mean"), channels("variance")}; }
+  ops::Affine affine() { return {channels("gamma"), channels("beta")}; }
+  Value add(const char* name, const TensorType& type) {
+    inputs.push_back(graph.input(name, type));
+    return inputs.back();
+  }
+};
+
+struct Case {
+  const char* name;
+  void (*emit)(Operands& o);
+  bool images_only = false;
+};
+
+const ops::BatchNorm options{1e-5, 2};
+
+const Case cases[] = {
+    {"add", [](Operands& o) { ops::add(o.like_x("x"), o.like_x("y")); }},
+    {"mul", [](Operands& o) { ops::mul(o.like_x("x"), o.like_x("y")); }},
+    {"scale", [](Operands& o) { ops::scale(o.like_x("x"), 0.37); }},
+    {"scale_by", [](Operands& o) { ops::scale_by(o.like_x("x"), o.scalar("s")); }},
+    {"relu", [](Operands& o) { ops::relu(o.like_x("x")); }},
+    {"relu_grad", [](Operands& o) { ops::relu_grad(o.like_x("dy"), o.like_x("x")); }},
+    {"prelu", [](Operands& o) { ops::prelu(o.like_x("x"), o.channels("slope")); }},
+    {"prelu_grad",
+     [](Operands& o) { ops::prelu_grad(o.like_x("dy"), o.like_x("x"), o.channels("slope")); }},
+    {"batch_moments", [](Operands& o) { ops::batch_moments(o.like_x("x"), o.groups); }},
+    {"batch_norm",
+     [](Operands& o) {
+       const auto [gamma, beta] = o.affine();
+       ops::batch_norm(o.like_x("x"), o.moments(), gamma, beta, options);
+     }},
+    {"batch_norm_fixed",
+     [](Operands& o) {
+       const auto [gamma, beta] = o.affine();
+       const auto [mean, variance] = o.fixed();
+       ops::batch_norm_fixed(o.like_x("x"), mean, variance, gamma, beta, 1e-5);
+     }},
+    {"batch_norm_fixed_input_grad",
+     [](Operands& o) {
+       ops::batch_norm_fixed_input_grad(o.like_x("dy"), o.channels("variance"), o.channels("gamma"),
+                                        1e-5);
+     }},
+    {"batch_norm_sums",
+     [](Operands& o) { ops::batch_norm_sums(o.like_x("dy"), o.like_x("x"), o.moments(), 1e-5); }},
+    {"batch_norm_input_grad",
+     [](Operands& o) {
+       ops::batch_norm_input_grad(o.like_x("dy"), o.like_x("x"), o.moments(), o.channels("gamma"),
+                                  {o.grouped("dgamma"), o.grouped("dbeta")}, options);
+     }},
+    {"batch_norm_prelu",
+     [](Operands& o) {
+       ops::batch_norm_prelu(o.like_x("x"), o.moments(), o.affine(), o.channels("slope"), options);
+     }},
+    {"batch_norm_add",
+     [](Operands& o) {
+       ops::batch_norm_add(o.like_x("x"), o.moments(), o.affine(), o.like_x("y"), options);
+     }},
+    {"batch_norm_fixed_prelu",
+     [](Operands& o) {
+       ops::batch_norm_fixed_prelu(o.like_x("x"), o.fixed(), o.affine(), o.channels("slope"), 1e-5);
+     }},
+    {"batch_norm_fixed_add",
+     [](Operands& o) {
+       ops::batch_norm_fixed_add(o.like_x("x"), o.fixed(), o.affine(), o.like_x("y"), 1e-5);
+     }},
+    {"batch_norm_prelu_sums",
+     [](Operands& o) {
+       ops::batch_norm_prelu_sums(o.like_x("dy"), o.like_x("x"), o.moments(), o.affine(),
+                                  o.channels("slope"), 1e-5);
+     }},
+    {"batch_norm_prelu_input_grad",
+     [](Operands& o) {
+       ops::batch_norm_prelu_input_grad(o.like_x("dy"), o.like_x("x"), o.moments(), o.affine(),
+                                        o.channels("slope"),
+                                        {o.grouped("dgamma"), o.grouped("dbeta")}, options);
+     }},
+    {"batch_norm_input_grad_add",
+     [](Operands& o) {
+       ops::batch_norm_input_grad_add(
+           o.like_x("dy"), o.like_x("x"), o.moments(), o.channels("gamma"),
+           {o.grouped("dgamma"), o.grouped("dbeta")}, o.like_x("y"), options);
+     }},
+    {"global_average_pool", [](Operands& o) { ops::global_average_pool(o.like_x("x")); }, true},
+    {"global_average_pool_grad",
+     [](Operands& o) {
+       const Value dy = o.add("dy", {DType::f32, Shape{o.image.shape[0], o.image.shape[1]}});
+       const Value dx = ops::global_average_pool_grad(dy, o.image.shape);
+       o.graph.node(dx.node_index()).outputs[0].layout = o.image.layout;
+     },
+     true},
+    {"squared_norm",
+     [](Operands& o) {
+       ops::squared_norm({o.like_x("x"), o.channels("s"), o.like_x("y")});
+     }},
+};
+
+std::vector<float> values_for(Value input, std::uint32_t seed) {
+  auto values = random_values(static_cast<std::size_t>(input.shape().elements()), seed);
+  if (input.node().name == "variance") {
+    for (float& value : values) value = 0.5f + value * value;
+  }
+  return values;
+}
+
+// The outputs of a case's node. `kernel` is "plain" (of the twin, for a fused op) or "simd".
+std::vector<std::vector<float>> outputs_of(const Case& c, const TensorType& image,
+                                           std::int64_t groups, const std::string& kernel,
+                                           const KernelEnvironment& environment,
+                                           bool in_place = false) {
+  Graph graph;
+  Operands operands{graph, image, groups};
+  c.emit(operands);
+  const Node& node = graph.node(graph.size() - 1);
+  std::vector<Value> results;
+  for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+    results.push_back({&graph, node.index, static_cast<std::int32_t>(i)});
+  }
+  if (kernel == "plain" && node.op->twin) results = node.op->twin(graph, node);
+  GraphRunner runner(graph, kernels(), environment, kernel);
+  if (kernel == "plain") runner.skip = [](const Node& n) { return n.op->twin != nullptr; };
+  std::uint32_t seed = 1;
+  for (const Value& input : operands.inputs) runner.set(input, values_for(input, seed++));
+  runner.run(in_place);
+  std::vector<std::vector<float>> outputs;
+  for (const Value& result : results) outputs.push_back(runner.get(result));
+  return outputs;
+}
+
+struct Layout {
+  Shape shape;
+  std::string layout;
+};
+
+const Layout layouts[] = {
+    {{4, 32, 7, 5}, "aBcd8b"},
+    {{4, 32, 7, 5}, "aBcd16b"},
+    {{2, 16, 23, 19}, "aBcd8b"},
+    {{2, 48, 1, 3}, "aBcd16b"},
+    {{2, 16, 23, 19}, "aBcd16b"},
+    {{8, 32}, ""},
+    {{6, 24}, ""},
+    {{600, 8}, ""},
+};
+
+// A job's isa, or "scalar": the target for machines without any SIMD that we know.
+class SimdTest : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const std::string target = GetParam();
+#if HWY_ARCH_X86
+    const auto has = [](std::int64_t bit) { return (hwy::SupportedTargets() & bit) != 0; };
+    if ((target == "avx512" && !has(HWY_AVX3)) || (target == "avx2" && !has(HWY_AVX2))) {
+      GTEST_SKIP() << "this machine has no " << target;
+    }
+#endif
+    if (target == "scalar") hwy::SetSupportedTargetsForTest(HWY_SCALAR);
+    environment.isa = target == "scalar" ? "plain" : target;
+    environment.threads = 2;
+  }
+  void TearDown() override {
+    hwy::SetSupportedTargetsForTest(0);
+  }
+
+  KernelEnvironment environment;
+};
+
+TEST_P(SimdTest, EqualsPlainLoops) {
+  for (const Case& c : cases) {
+    for (const Layout& layout : layouts) {
+      if (c.images_only && layout.shape.rank() != 4) continue;
+      for (const std::int64_t groups : {1, 2}) {
+        SCOPED_TRACE(std::string(c.name) + " " + layout.shape.text() + ":" + layout.layout +
+                     " groups " + std::to_string(groups));
+        const auto expected =
+            outputs_of(c, {DType::f32, layout.shape, ""}, groups, "plain", environment);
+        const TensorType image{DType::f32, layout.shape, layout.layout};
+        const auto got = outputs_of(c, image, groups, "simd", environment);
+        ASSERT_EQ(got.size(), expected.size());
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          EXPECT_LT(relative_difference(got[i], expected[i]), 2e-6) << "output " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(SimdTest, InPlaceAndThreadsChangeNothing) {
+  for (const Case& c : cases) {
+    for (const Layout& layout : layouts) {
+      if (c.images_only && layout.shape.rank() != 4) continue;
+      SCOPED_TRACE(std::string(c.name) + " " + layout.shape.text() + ":" + layout.layout);
+      const TensorType image{DType::f32, layout.shape, layout.layout};
+      environment.threads = 1;
+      const auto one = outputs_of(c, image, 2, "simd", environment);
+      environment.threads = 3;
+      EXPECT_EQ(outputs_of(c, image, 2, "simd", environment), one);
+      EXPECT_EQ(outputs_of(c, image, 2, "simd", environment, true), one);
+    }
+  }
+}
+
+// Outputs too large for the caches are written around them.
+TEST_P(SimdTest, LargeOutputsEqualPlainLoops) {
+  const Shape shape{3, 32, 210, 211};
+  for (const Case& c : cases) {
+    const std::string name = c.name;
+    if (name != "add" && name != "batch_norm_prelu" && name != "batch_norm_input_grad_add")
+      continue;
+    const auto expected = outputs_of(c, {DType::f32, shape, ""}, 1, "plain", environment);
+    for (const char* layout : {"aBcd8b", "aBcd16b"}) {
+      const auto got = outputs_of(c, {DType::f32, shape, layout}, 1, "simd", environment);
+      EXPECT_LT(relative_difference(got[0], expected[0]), 2e-6) << name;
+    }
+  }
+}
+
+TEST_P(SimdTest, MomentsAreSoundFarFromZero) {
+  const Shape shape{8, 16, 33, 31};
+  for (const float mean : {0.0f, 3.0f, 100.0f}) {
+    Graph graph;
+    const Value x = graph.input("x", {DType::f32, shape, "aBcd16b"});
+    const ops::Moments moments = ops::batch_moments(x);
+    const auto values = random_values(static_cast<std::size_t>(shape.elements()), 7, mean, 0.5f);
+    GraphRunner runner(graph, kernels(), environment, "simd");
+    runner.set(x, values);
+    runner.run();
+    const auto means = runner.get(moments.mean), variances = runner.get(moments.variance);
+    const std::int64_t positions = shape[2] * shape[3];
+    for (std::int64_t c = 0; c < shape[1]; ++c) {
+      const auto over = [&](const auto& f) {
+        double sum = 0;
+        for (std::int64_t n = 0; n < shape[0]; ++n) {
+          for (std::int64_t s = 0; s < positions; ++s) {
+            sum += f(double(values[static_cast<std::size_t>((n * shape[1] + c) * positions + s)]));
+          }
+        }
+        return sum / static_cast<double>(shape[0] * positions);
+      };
+      const double exact = over([](double v) { return v; });
+      const double variance = over([&](double v) { return (v - exact) * (v - exact); });
+      const auto at = static_cast<std::size_t>(c);
+      EXPECT_NEAR(means[at], exact, 1e-6 * std::max(std::abs(exact), std::sqrt(variance)));
+      EXPECT_NEAR(variances[at], variance, 1e-6 * variance) << "mean " << mean;
+    }
+  }
+}
+
+TEST_P(SimdTest, RefusesWhatItCannotDo) {
+  const auto reason = [&](const TensorType& type) {
+    Graph graph;
+    const Value x = graph.input("x", type);
+    ops::batch_moments(x);
+    for (const KernelDef* def : kernels().of("batch_moments")) {
+      if (def->name == "simd") return def->refuse(graph.node(1), environment);
+    }
+    return std::string("no such kernel");
+  };
+  EXPECT_EQ(reason({DType::f32, {2, 16, 4, 4}, "aBcd8b"}), "");
+  EXPECT_EQ(reason({DType::f32, {2, 16}, ""}), "");
+  EXPECT_NE(reason({DType::f32, {2, 16, 4, 4}, ""}), "");
+  EXPECT_NE(reason({DType::f32, {2, 15}, ""}), "");
+  EXPECT_NE(reason({DType::f64, {2, 16}, ""}), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, SimdTest, testing::Values("scalar", "plain", "avx2", "avx512"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// ---- ops that draw, and the update
+
+TEST(ThreadedOps, DropoutDrawsAsThePlainLoop) {
+  const Shape shape{4, 16, 5, 3};
+  const auto values = random_values(static_cast<std::size_t>(shape.elements()), 3);
+  const std::int64_t step = 11;
+  const auto dropped = [&](const std::string& layout, const char* kernel) {
+    Graph graph;
+    const Value x = graph.input("x", {DType::f32, shape, layout});
+    const Value steps = graph.input("step", {DType::i64, Shape{}});
+    const Value y = ops::dropout(x, 0.4, steps, 5, 8);
+    GraphRunner runner(graph, kernels(), {.threads = 2, .isa = {}}, kernel);
+    runner.set(x, values);
+    runner.set_bytes(steps, &step);
+    runner.run();
+    return runner.get(y);
+  };
+  const auto expected = dropped("", "plain");
+  EXPECT_GT(std::count(expected.begin(), expected.end(), 0.0f), 50);
+  for (const char* layout : {"", "aBcd8b", "aBcd16b"}) {
+    EXPECT_EQ(dropped(layout, "threads"), expected) << layout;
+  }
+}
+
+TEST(ThreadedOps, ImagesAreNormalizedAndFlippedAsByThePlainLoop) {
+  const Shape shape{8, 6, 5, 3};
+  std::vector<std::uint8_t> pixels;
+  for (std::int64_t i = 0; i < shape.elements(); ++i) {
+    pixels.push_back(static_cast<std::uint8_t>(i * 37 % 256));
+  }
+  const auto normalized = [&](const char* kernel, double flip) {
+    Graph graph;
+    const Value image = graph.input("image", {DType::u8, shape});
+    const Value step = graph.input("step", {DType::i64, Shape{}});
+    const Value y = ops::image_normalize(image, step, {.flip = flip, .seed = 9, .first_sample = 3});
+    GraphRunner runner(graph, kernels(), {.threads = 2, .isa = {}}, kernel);
+    const std::int64_t now = 4;
+    runner.set_bytes(image, pixels.data());
+    runner.set_bytes(step, &now);
+    runner.run();
+    return runner.get(y);
+  };
+  const auto expected = normalized("plain", 0.5);
+  EXPECT_NE(expected, normalized("plain", 0));
+  EXPECT_NE(expected, normalized("plain", 1));
+  EXPECT_EQ(normalized("threads", 0.5), expected);
+}
+
+// velocity <- 0.9 velocity + coefficient gradient + decay parameter; parameter -= rate velocity
+struct Momentum : Update {
+  Momentum() {
+    f32 = [](const void*, float* parameter, float* const* slots, const float* gradient,
+             std::int64_t count, const UpdateScalars& s) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        slots[0][i] = static_cast<float>(0.9 * slots[0][i] + s.coefficient * gradient[i] +
+                                         s.decay * parameter[i]);
+        parameter[i] -= static_cast<float>(s.rate * slots[0][i]);
+      }
+    };
+  }
+  std::string text() const override { return "momentum"; }
+};
+
+TEST(ThreadedOps, UpdatesEqualThePlainLoopAndObeyOk) {
+  const Shape shape{37, 1000};
+  const auto count = static_cast<std::size_t>(shape.elements());
+  const auto updated = [&](const char* kernel, bool clipped, float ok_value) {
+    Graph graph;
+    const Value w = graph.state({.name = "w", .type = {DType::f32, shape}});
+    const Value v = graph.state({.name = "v", .type = {DType::f32, shape}});
+    const Value gradient = graph.input("gradient", {DType::f32, shape});
+    const Value rate = graph.input("rate", {DType::f32, Shape{}});
+    const Value ok = graph.input("ok", {DType::f32, Shape{}});
+    const Value clip = graph.input("clip", {DType::f32, Shape{}});
+    ops::optimizer_update(w, {v}, gradient, rate, clipped ? clip : Value(), ok,
+                          std::make_shared<Momentum>(), 2.0, 0.01);
+    GraphRunner runner(graph, kernels(), {.threads = 2, .isa = {}}, kernel);
+    runner.set(w, random_values(count, 1));
+    runner.set(v, random_values(count, 2));
+    runner.set(gradient, random_values(count, 3));
+    runner.set(rate, {0.1f});
+    runner.set(ok, {ok_value});
+    runner.set(clip, {0.25f});
+    runner.run();
+    return std::pair(runner.get(w), runner.get(v));
+  };
+  EXPECT_EQ(updated("simd", true, 1), updated("plain", true, 1));
+  EXPECT_EQ(updated("simd", false, 1), updated("plain", false, 1));
+  EXPECT_NE(updated("simd", true, 1), updated("simd", false, 1));
+  EXPECT_EQ(updated("simd", true, 0).first, random_values(count, 1));
+}
+
+}  // namespace
+}  // namespace ftrain::cpu
