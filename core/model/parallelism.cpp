@@ -48,12 +48,11 @@ Parallelism::Shard Parallelism::shard(std::int64_t classes, std::int64_t rank,
   return {each * rank + std::min(rank, more), each + (rank < more ? 1 : 0)};
 }
 
-Parallelism::Centers Parallelism::centers(const StepBuild& build, std::int64_t width,
-                                          Shard shard) {
-  const Shape shape{shard.count, width};
+Parallelism::Centers Parallelism::centers(const StepBuild& build, Value embedding, Shard shard) {
+  const Shape shape{shard.count, embedding.shape()[1]};
   StateSpec spec{.role = StateSpec::Role::parameter,
                  .name = "centers.weight",
-                 .type = {DType::f32, shape},
+                 .type = {embedding.dtype(), shape},
                  .initializer = {Initializer::Kind::normal, 0, 0.01},
                  .trainable = true,
                  .first_row = shard.first,

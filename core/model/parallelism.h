@@ -65,12 +65,12 @@ class FTRAIN_API Parallelism : public Configurable {
     std::int64_t first = 0, count = 0;
   };
   static Shard shard(std::int64_t classes, std::int64_t rank, std::int64_t ranks);
-  // The class centers' state, N(0, 0.01), and its slots.
+  // The class centers' state, N(0, 0.01), as wide as the embedding and of its type, and its slots.
   struct Centers {
     Value weight;
     std::vector<Value> slots;
   };
-  static Centers centers(const StepBuild& build, std::int64_t width, Shard shard);
+  static Centers centers(const StepBuild& build, Value embedding, Shard shard);
 };
 
 }  // namespace ftrain

@@ -2,8 +2,8 @@
 //
 // A Device rewrites a graph for itself (layouts, fusions), chooses kernels, and compiles programs
 // against a StateStore: the resident tensors of one rank, shared by the training and the evaluation
-// program. Ownership: executables and stores must not outlive their device. Threads: one rank, one
-// thread. Failure: DeviceError.
+// program. Ownership: programs, executables and stores must not outlive their device. Threads: one
+// rank, one thread. Failure: DeviceError.
 #pragma once
 
 #include <cstddef>

@@ -12,7 +12,7 @@ struct DataParallel final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding,
                                 Value labels) const override {
     const std::int64_t ranks = build.ranks;
-    const auto [weight, slots] = centers(build, embedding.shape()[1], {0, build.classes});
+    const auto [weight, slots] = centers(build, embedding, {0, build.classes});
     const auto [unit_rows, norms] = ops::normalize(embedding);
     const Value features = build.margin->normalized ? unit_rows : embedding;
     const ops::ClassCenters options{build.margin, 0,

@@ -9,7 +9,7 @@ struct ModelParallel final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding,
                                 Value labels) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
-    const auto [weight, slots] = centers(build, embedding.shape()[1], own);
+    const auto [weight, slots] = centers(build, embedding, own);
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first, {});
   }
 };

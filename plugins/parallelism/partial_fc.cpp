@@ -30,7 +30,7 @@ struct PartialFc final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding,
                                 Value labels) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
-    const auto [weight, slots] = centers(build, embedding.shape()[1], own);
+    const auto [weight, slots] = centers(build, embedding, own);
     const double rate = num_sample ? std::min(1.0, static_cast<double>(*num_sample) /
                                                        static_cast<double>(build.classes))
                                    : sample_rate;

@@ -50,7 +50,7 @@ CASES = {
 BACKBONE_KEYS = {
     "r18": 'plugin = "iresnet"\ndepth = 18\nembedding = 512\nfc = "FC"\n',
     "mbf": 'plugin = "mobilefacenet"\nembedding = 512\n',
-    "y1": 'plugin = "mobilefacenet"\nembedding = 128\nscale = 1\nepsilon = 1e-3\n',
+    "y1": 'plugin = "mobilefacenet"\nembedding = 128\nscale = 1\neps = 1e-3\n',
 }
 
 

@@ -34,10 +34,26 @@ class Group {
     changed_.wait(lock, [&] { return generation_ != generation || !reason_.empty(); });
     if (generation_ == generation) check(rank);
   }
+  // Stops the parts of the group too: its ranks may wait in one of them.
   void abort(const std::string& reason) {
+    std::vector<std::weak_ptr<Group>> parts;
+    {
+      const std::lock_guard lock(mutex_);
+      if (reason_.empty()) reason_ = reason;
+      changed_.notify_all();
+      parts = parts_;
+    }
+    for (const std::weak_ptr<Group>& part : parts) {
+      if (const auto alive = part.lock()) alive->abort(reason);
+    }
+  }
+  std::shared_ptr<Group> make_part(int size) {
+    auto part = std::make_shared<Group>(size);
     const std::lock_guard lock(mutex_);
-    if (reason_.empty()) reason_ = reason;
-    changed_.notify_all();
+    std::erase_if(parts_, [](const auto& old) { return old.expired(); });
+    parts_.push_back(part);
+    part->reason_ = reason_;
+    return part;
   }
 
   std::vector<const void*> posted;
@@ -55,6 +71,7 @@ class Group {
   int size_, arrived_ = 0;
   std::uint64_t generation_ = 0;
   std::string reason_;
+  std::vector<std::weak_ptr<Group>> parts_;
   std::mutex mutex_;
   std::condition_variable changed_;
 };
@@ -138,7 +155,7 @@ class Local final : public ftrain::Communicator {
     {
       const std::lock_guard lock(group_->children_mutex);
       auto& slot = group_->children[color];
-      if (slot == nullptr) slot = std::make_shared<Group>(size);
+      if (slot == nullptr) slot = group_->make_part(size);
       child = slot;
     }
     barrier();

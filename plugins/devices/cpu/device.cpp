@@ -94,6 +94,8 @@ void CpuDevice::configure(Keys& keys) {
             one_of({"auto", "fp32", "tf32", "bf16", "fp16"}));
   keys.bind("kernels", kernel_choice, "auto: the fastest; reference: plain loops, nothing fused",
             one_of({"auto", "reference"}));
+  keys.bind("winograd", winograd,
+            "3x3 convolutions by Winograd's method: about twice as fast, rounding is coarser");
 }
 
 void CpuDevice::open(int, int local_ranks) {
@@ -112,10 +114,14 @@ void CpuDevice::open(int, int local_ranks) {
                          : std::max(1, cores_of_process() / std::max(1, local_ranks));
   dnnl::set_primitive_cache_capacity(4096);  // a deep network's primitives are made only once
 
+  options_.winograd = winograd;
   kernels_ = {};
   add_reference_kernels(kernels_);
   add_collective_kernels(kernels_);
-  if (kernel_choice == "reference") return;
+  if (kernel_choice == "reference") {
+    add_plain_class_center_kernels(kernels_);
+    return;
+  }
   add_simd_kernels(kernels_);
   add_onednn_kernels(kernels_);
   add_class_center_kernels(kernels_);
@@ -130,7 +136,7 @@ std::string CpuDevice::summary() const {
 }
 
 KernelEnvironment CpuDevice::environment(Communicator* communicator) const {
-  return {.threads = threads_, .isa = isa_, .communicator = communicator, .device = this};
+  return {.threads = threads_, .isa = isa_, .communicator = communicator, .device = &options_};
 }
 
 std::unique_ptr<StateStore> CpuDevice::make_store() {

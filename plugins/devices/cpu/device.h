@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/runtime/device.h"
+#include "plugins/devices/cpu/onednn/kernels.h"
 
 namespace ftrain::cpu {
 
@@ -29,11 +30,13 @@ class CpuDevice final : public Device {
   std::string isa = "auto";
   std::string precision = "fp32";
   std::string kernel_choice = "auto";
+  bool winograd = true;
 
  private:
   KernelEnvironment environment(Communicator* communicator) const;
 
   KernelList kernels_;
+  KernelOptions options_;
   int threads_ = 1;
   std::string isa_;
 };

@@ -391,8 +391,6 @@ std::string refuse_f64(const Node& node, const KernelEnvironment&) {
 
 }  // namespace
 
-void add_plain_class_center_kernels(KernelList& list);
-
 void add_class_center_kernels(KernelList& list) {
   add_plain_class_center_kernels(list);
   using Environment = const KernelEnvironment&;

@@ -51,7 +51,7 @@ std::string weight_word(const ConvolutionTypes& t, const memory::desc& desc) {
   return "";
 }
 
-Convolution problem(const ConvolutionTypes& t, bool any_activations) {
+Convolution problem(const ConvolutionTypes& t, bool any_activations, dnnl::algorithm algorithm) {
   const auto activation = [&](const TensorType& type) {
     if (!any_activations) return *describe(type);
     return describe_any({type.shape[0], type.shape[1], type.shape[2], type.shape[3]});
@@ -60,16 +60,20 @@ Convolution problem(const ConvolutionTypes& t, bool any_activations) {
           .weights = describe_any(weight_dims(t)),
           .dst = activation(t.y),
           .stride = t.stride,
-          .padding = t.padding};
+          .padding = t.padding,
+          .algorithm = algorithm};
 }
+
+constexpr auto direct = dnnl::algorithm::convolution_direct;
+constexpr auto winograd = dnnl::algorithm::convolution_winograd;
 
 // The fast implementation for the operands as they lie; when there is only a plain loop for them,
 // the one that oneDNN prefers, with reorders around it.
 template <class Make>
-auto best(const ConvolutionTypes& t, Make make) {
-  auto desc = make(problem(t, false));
+auto best(const ConvolutionTypes& t, Make make, dnnl::algorithm algorithm = direct) {
+  auto desc = make(problem(t, false, algorithm));
   if (!desc || is_plain(desc)) {
-    auto other = make(problem(t, true));
+    auto other = make(problem(t, true, algorithm));
     if (other && (!desc || !is_plain(other))) return other;
   }
   return desc;
@@ -83,9 +87,26 @@ std::string refuse(const Node& node, const KernelEnvironment&) {
   return "";
 }
 
+// Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural
+// Networks", 2015): 3x3 products with a quarter of the multiplications, and rounding some ten times
+// that of the direct sum. The rule is static, so that a rerun chooses alike.
+template <class Make>
+std::string refuse_winograd(const Node& node, const KernelEnvironment& environment, Make make) {
+  const auto* options = static_cast<const KernelOptions*>(environment.device);
+  if (options == nullptr || !options->winograd) return "switched off";
+  const ConvolutionTypes t = convolution_types(node);
+  if (t.weight.shape[2] != 3 || t.weight.shape[3] != 3 || t.stride != 1 || t.groups != 1) {
+    return "is for 3x3 kernels of stride 1 without groups";
+  }
+  if (std::string reason = refuse(node, environment); !reason.empty()) return reason;
+  if (!make(problem(t, false, winograd))) return "oneDNN has none for these shapes and this CPU";
+  return "";
+}
+
+template <dnnl::algorithm algorithm>
 std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment&) {
   const ConvolutionTypes t = convolution_types(node);
-  const auto desc = best(t, forward_of);
+  const auto desc = best(t, forward_of, algorithm);
   auto sequence = std::make_unique<Sequence>();
   const auto x = sequence->arranged(sequence->input(0, *describe(t.x)), desc.src_desc());
   const auto w = sequence->arranged(sequence->input(1, *describe_weight(t)), desc.weights_desc());
@@ -97,9 +118,10 @@ std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment&)
   return sequence;
 }
 
+template <dnnl::algorithm algorithm>
 std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironment&) {
   const ConvolutionTypes t = convolution_types(node);
-  const auto desc = best(t, input_grad_of);
+  const auto desc = best(t, input_grad_of, algorithm);
   auto sequence = std::make_unique<Sequence>();
   const auto dy = sequence->arranged(sequence->input(0, *describe(t.y)), desc.diff_dst_desc());
   const auto w = sequence->arranged(sequence->input(1, *describe_weight(t)), desc.weights_desc());
@@ -112,9 +134,10 @@ std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironmen
   return sequence;
 }
 
+template <dnnl::algorithm algorithm>
 std::unique_ptr<Kernel> make_weight_grad(const Node& node, const KernelEnvironment&) {
   const ConvolutionTypes t = convolution_types(node);
-  const auto desc = best(t, weight_grad_of);
+  const auto desc = best(t, weight_grad_of, algorithm);
   auto sequence = std::make_unique<Sequence>();
   const auto dy = sequence->arranged(sequence->input(0, *describe(t.y)), desc.diff_dst_desc());
   const auto x = sequence->arranged(sequence->input(1, *describe(t.x)), desc.src_desc());
@@ -150,14 +173,30 @@ std::string preferred_weight_layout(const ConvolutionTypes& types) {
 }
 
 std::string made_weight_layout(const ConvolutionTypes& types) {
+  if (covers_image(types)) return whole_depthwise_layout(types);
   const auto desc = best(types, weight_grad_of);
   return desc ? weight_word(types, desc.diff_weights_desc()) : "";
 }
 
 void add_convolutions(KernelList& list) {
-  list.add({"conv2d", "onednn direct", 20, refuse, make_forward});
-  list.add({"conv2d_input_grad", "onednn direct", 20, refuse, make_input_grad});
-  list.add({"conv2d_weight_grad", "onednn direct", 20, refuse, make_weight_grad});
+  list.add({"conv2d", "onednn direct", 20, refuse, make_forward<direct>});
+  list.add({"conv2d_input_grad", "onednn direct", 20, refuse, make_input_grad<direct>});
+  list.add({"conv2d_weight_grad", "onednn direct", 20, refuse, make_weight_grad<direct>});
+  list.add({"conv2d", "onednn winograd", 21,
+            [](const Node& node, const KernelEnvironment& environment) {
+              return refuse_winograd(node, environment, forward_of);
+            },
+            make_forward<winograd>});
+  list.add({"conv2d_input_grad", "onednn winograd", 21,
+            [](const Node& node, const KernelEnvironment& environment) {
+              return refuse_winograd(node, environment, input_grad_of);
+            },
+            make_input_grad<winograd>});
+  list.add({"conv2d_weight_grad", "onednn winograd", 21,
+            [](const Node& node, const KernelEnvironment& environment) {
+              return refuse_winograd(node, environment, weight_grad_of);
+            },
+            make_weight_grad<winograd>});
 }
 
 }  // namespace ftrain::cpu

@@ -20,6 +20,11 @@ struct ConvolutionTypes {
 // Of a conv2d, conv2d_input_grad or conv2d_weight_grad node.
 ConvolutionTypes convolution_types(const Node& node);
 
+// Is it a depthwise convolution whose kernel is as large as the image? And how its weight's
+// gradient is then ordered.
+bool covers_image(const ConvolutionTypes& types);
+std::string whole_depthwise_layout(const ConvolutionTypes& types);
+
 // How oneDNN's forward convolution would like the weight ordered, given x and y: a layout word, or
 // "" when that order pads or has no name.
 std::string preferred_weight_layout(const ConvolutionTypes& types);

@@ -6,8 +6,14 @@
 
 namespace ftrain::cpu {
 
-void add_convolutions(KernelList& list);          // oneDNN's convolutions as they are
+// What KernelEnvironment::device points to; nullptr stands for all of it off.
+struct KernelOptions {
+  bool winograd = false;
+};
+
+void add_convolutions(KernelList& list);          // direct and Winograd
 void add_grouped_convolutions(KernelList& list);  // small groups, widened to a register
+void add_whole_depthwise(KernelList& list);       // depthwise over a whole image: weight gradient
 void add_products(KernelList& list);              // matmul
 void add_reorders(KernelList& list);
 

@@ -67,6 +67,7 @@ void add_reorders(KernelList& list) {
 void add_onednn_kernels(KernelList& list) {
   add_convolutions(list);
   add_grouped_convolutions(list);
+  add_whole_depthwise(list);
   add_products(list);
   add_reorders(list);
 }

@@ -92,6 +92,7 @@ void add_simd_kernels(KernelList& list) {
   add_pool_kernels(list);
   add_update_kernels(list);
   add_image_kernels(list);
+  add_channel_pair_kernels(list);
 }
 
 }  // namespace ftrain::cpu

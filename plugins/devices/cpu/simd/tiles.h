@@ -93,5 +93,6 @@ void add_batch_norm_gradient_kernels(KernelList& list);
 void add_pool_kernels(KernelList& list);
 void add_update_kernels(KernelList& list);
 void add_image_kernels(KernelList& list);
+void add_channel_pair_kernels(KernelList& list);
 
 }  // namespace ftrain::cpu

@@ -43,8 +43,9 @@ class Interpreter {
     for (std::int32_t i = 0; i < graph.size(); ++i) {
       auto& of_node = buffers_.emplace_back();
       for (const TensorType& type : graph.node(i).outputs) {
-        // Words of 64 bits, so that every element type is aligned.
-        of_node.emplace_back((type.bytes() + 7) / 8);
+        // Words of 64 bits, so that every element type is aligned; with room around them, so that a
+        // kernel that writes past its ends lives to be reported by the tests with guard bytes.
+        of_node.emplace_back((type.bytes() + 7) / 8 + 2 * room);
       }
     }
   }
@@ -52,7 +53,8 @@ class Interpreter {
   std::byte* bytes(Value value) {
     return reinterpret_cast<std::byte*>(buffers_[static_cast<std::size_t>(value.node_index())]
                                                 [static_cast<std::size_t>(value.output())]
-                                                    .data());
+                                                    .data() +
+                                        room);
   }
   template <class T>
   std::span<T> data(Value value) {
@@ -67,6 +69,8 @@ class Interpreter {
   }
 
  private:
+  static constexpr std::size_t room = 16;
+
   // What a node is done by, made when it first runs.
   struct Work {
     std::unique_ptr<Kernel> kernel;

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <oneapi/dnnl/dnnl_version.h>
 #include "core/graph/opdef.h"
 #include "core/graph/opdef/convolution.h"
+
 #include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/onednn/kernels.h"
 #include "step.h"
 
 namespace ftrain::cpu {
@@ -22,17 +25,18 @@ struct Case {
 
 const Case cases[] = {
     {"image", 2, 3, 12, 32, 3, {1, 1, 1}, "onednn direct"},
-    {"square", 3, 32, 10, 32, 3, {1, 1, 1}, "onednn direct"},
+    {"square", 3, 32, 10, 32, 3, {1, 1, 1}, "3x3"},
     {"stride", 2, 32, 11, 64, 3, {2, 1, 1}, "onednn direct"},
     {"shortcut", 2, 32, 8, 64, 1, {2, 0, 1}, "onednn direct"},
     {"pointwise", 2, 64, 7, 32, 1, {1, 0, 1}, "onednn direct"},
+    {"large", 3, 48, 30, 64, 3, {1, 1, 1}, "3x3"},
     {"odd", 2, 5, 9, 7, 3, {1, 1, 1}, "onednn direct"},
     {"eights", 2, 24, 9, 40, 3, {1, 1, 1}, "onednn direct"},
     {"to_odd", 2, 32, 9, 10, 3, {1, 1, 1}, "onednn direct"},
     {"depthwise", 2, 32, 9, 32, 3, {1, 1, 32}, "onednn direct"},
     {"depthwise_stride", 2, 32, 9, 32, 3, {2, 1, 32}, "onednn direct"},
     {"depthwise_whole", 2, 32, 7, 32, 7, {1, 0, 32}, "onednn direct"},
-    {"pairs", 2, 32, 9, 32, 3, {1, 1, 16}, "onednn widened groups"},
+    {"pairs", 2, 32, 9, 32, 3, {1, 1, 16}, "pairs"},
     {"fours_stride", 2, 32, 9, 32, 3, {2, 1, 8}, "onednn widened groups"},
     {"wide_groups", 2, 64, 9, 64, 3, {1, 1, 2}, "onednn direct"},
 };
@@ -48,6 +52,16 @@ void build(Graph& graph, const Case& c) {
   graph.fetch("dw", ops::conv2d_weight_grad(dy, x, weight, c.options));
 }
 
+// Winograd's method is oneDNN's for AVX-512 alone, and some versions have none at all.
+std::string square_kernel() {
+  return best_isa() == "avx512" && DNNL_VERSION_MAJOR < 3 ? "onednn winograd" : "onednn direct";
+}
+
+// Winograd's method rounds more coarsely than a direct sum.
+double tolerance(const std::string& kernels) {
+  return kernels.find("winograd") != std::string::npos ? 4e-5 : 1e-5;
+}
+
 class Convolutions : public testing::TestWithParam<Case> {};
 
 TEST_P(Convolutions, AgreeWithPlainLoopsInBlocks) {
@@ -56,9 +70,11 @@ TEST_P(Convolutions, AgreeWithPlainLoopsInBlocks) {
   std::string kernels;
   Tensors fast = run_steps(*open_device(), graph, 1, &kernels);
   Tensors plain = run_steps(*open_device("reference"), graph);
-  EXPECT_THAT(kernels, HasSubstr(std::string("conv2d: ") + GetParam().kernel_name));
+  const std::string wanted =
+      std::string(GetParam().kernel_name) == "3x3" ? square_kernel() : GetParam().kernel_name;
+  EXPECT_THAT(kernels, HasSubstr("conv2d: " + wanted));
   for (const char* name : {"y", "dx", "dw"}) {
-    EXPECT_LT(distance(fast[name], plain[name]), 2e-6) << name << "\n" << kernels;
+    EXPECT_LT(distance(fast[name], plain[name]), tolerance(wanted)) << name << "\n" << kernels;
   }
 }
 
@@ -67,7 +83,8 @@ TEST_P(Convolutions, AgreeWithPlainLoopsRowMajor) {
   Graph graph;
   build(graph, GetParam());
   const auto device = open_device();
-  const KernelEnvironment environment{.threads = 2, .isa = best_isa()};
+  const KernelOptions options{.winograd = true};
+  const KernelEnvironment environment{.threads = 2, .isa = best_isa(), .device = &options};
   int compared = 0;
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
@@ -95,7 +112,8 @@ TEST_P(Convolutions, AgreeWithPlainLoopsRowMajor) {
     const std::vector<float> plain = run(*defs.back());
     for (const KernelDef* def : defs) {
       if (def == defs.back() || !def->refuse(node, environment).empty()) continue;
-      EXPECT_LT(distance(run(*def), plain), 2e-6) << node.op->name << " by " << def->name;
+      EXPECT_LT(distance(run(*def), plain), tolerance(std::string(def->name)))
+          << node.op->name << " by " << def->name;
       ++compared;
     }
   }
@@ -130,7 +148,7 @@ void compare_with_isa(const std::string& isa) {
     Tensors fast = run_steps(*open_device("auto", isa), graph);
     Tensors plain = run_steps(*open_device("reference", isa), graph);
     for (const char* name : {"y", "dx", "dw"}) {
-      if (!(distance(fast[name], plain[name]) < 2e-6)) {
+      if (!(distance(fast[name], plain[name]) < 4e-5)) {
         std::fprintf(stderr, "%s of %s is off\n", name, c.name);
         std::exit(1);
       }

@@ -11,65 +11,12 @@
 #include "core/graph/opdef/convolution.h"
 #include "core/graph/opdef/fused.h"
 #include "core/graph/opdef/normalization.h"
-#include "core/model/margin_head.h"
-#include "core/model/optimizer.h"
+#include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cpu {
 namespace {
 
 using Outputs = std::vector<Value>;
-
-// v <- 0.9 v + (coefficient g + decay p); p <- p - rate v
-class MomentumUpdate : public Update {
- public:
-  MomentumUpdate() {
-    f32 = step<float>;
-    f64 = step<double>;
-  }
-  std::string text() const override { return "momentum"; }
-
- private:
-  template <class T>
-  static void step(const void*, T* parameter, T* const* slots, const T* gradient,
-                   std::int64_t count, const UpdateScalars& s) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const T g = T(s.coefficient) * gradient[i] + T(s.decay) * parameter[i];
-      slots[0][i] = T(0.9) * slots[0][i] + g;
-      parameter[i] -= T(s.rate) * slots[0][i];
-    }
-  }
-};
-
-// Target: 8 (cos - 0.2); others: 8 cos, or 8 (cos + cos^2 / 4) where they are not plain.
-class TestMargin : public Margin {
- public:
-  TestMargin(bool plain_others, bool normal) {
-    normalized = normal;
-    scale = 8;
-    f32.target = target<float>;
-    f64.target = target<double>;
-    if (plain_others) return;
-    f32.others = others<float>;
-    f64.others = others<double>;
-  }
-  std::string text() const override { return "test margin"; }
-
- private:
-  template <class T>
-  static Dual<T> target(const void*, const MarginRow<T>& row) {
-    return {T(8) * (row.target - T(0.2)), T(8)};
-  }
-  template <class T>
-  static void others(const void*, const MarginTile<T>& tile) {
-    for (std::int64_t r = 0; r < tile.rows; ++r) {
-      for (std::int64_t c = 0; c < tile.columns; ++c) {
-        T& cosine = tile.cosines[r * tile.stride + c];
-        if (tile.slopes) tile.slopes[r * tile.stride + c] = T(8) * (1 + cosine / 2);
-        cosine = T(8) * (cosine + cosine * cosine / 4);
-      }
-    }
-  }
-};
 
 OpCase conv(const std::string& name, Shape x, Shape weight, ops::Conv2d options) {
   return {"conv2d " + name,

@@ -3,11 +3,10 @@
 
 #include <cmath>
 
-#include "core/base/philox.h"
+#include "core/graph/opdef/convolution.h"
 #include "core/graph/opdef/elementwise.h"
 #include "core/graph/opdef/fused.h"
 #include "core/graph/opdef/reduction.h"
-#include "core/model/optimizer.h"
 #include "plugins/devices/cpu/graph_runner.h"
 #include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/simd/dispatch.h"
@@ -285,6 +284,43 @@ TEST_P(SimdTest, MomentsAreSoundFarFromZero) {
   }
 }
 
+// Convolutions in groups of two channels, with every edge an image can have.
+TEST_P(SimdTest, ChannelPairsEqualPlainLoops) {
+  const ops::Conv2d pairs{.stride = 1, .padding = 1, .groups = 16};
+  const Shape weight_shape{32, 2, 3, 3};
+  for (const Shape& shape :
+       {Shape{2, 32, 9, 13}, Shape{3, 32, 1, 1}, Shape{1, 32, 2, 7}, Shape{2, 32, 20, 2}}) {
+    const auto count = static_cast<std::size_t>(shape.elements());
+    const auto outputs = [&](const std::string& layout, const char* kernel) {
+      Graph graph;
+      const Value x = graph.input("x", {DType::f32, shape, layout});
+      const Value dy = graph.input("dy", {DType::f32, shape, layout});
+      const Value weight = graph.input("weight", {DType::f32, weight_shape});
+      const Value y = ops::conv2d(x, weight, pairs);
+      const Value dx = ops::conv2d_input_grad(dy, weight, shape, pairs);
+      const Value dweight = ops::conv2d_weight_grad(dy, x, weight_shape, pairs);
+      for (const Value& v : {y, dx}) graph.node(v.node_index()).outputs[0].layout = layout;
+      GraphRunner runner(graph, kernels(), environment, kernel);
+      runner.set(x, random_values(count, 1));
+      runner.set(dy, random_values(count, 2));
+      runner.set(weight, random_values(static_cast<std::size_t>(weight_shape.elements()), 3));
+      runner.run();
+      return std::vector{runner.get(y), runner.get(dx), runner.get(dweight)};
+    };
+    const auto expected = outputs("", "plain");
+    for (const char* layout : {"aBcd8b", "aBcd16b"}) {
+      environment.threads = 2;
+      const auto got = outputs(layout, "pairs");
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        EXPECT_LT(relative_difference(got[i], expected[i]), 2e-6)
+            << shape.text() << " " << layout << " output " << i;
+      }
+      environment.threads = 3;
+      EXPECT_EQ(outputs(layout, "pairs"), got);
+    }
+  }
+}
+
 TEST_P(SimdTest, RefusesWhatItCannotDo) {
   const auto reason = [&](const TensorType& type) {
     Graph graph;
@@ -304,98 +340,6 @@ TEST_P(SimdTest, RefusesWhatItCannotDo) {
 
 INSTANTIATE_TEST_SUITE_P(Targets, SimdTest, testing::Values("scalar", "plain", "avx2", "avx512"),
                          [](const auto& info) { return std::string(info.param); });
-
-// ---- ops that draw, and the update
-
-TEST(ThreadedOps, DropoutDrawsAsThePlainLoop) {
-  const Shape shape{4, 16, 5, 3};
-  const auto values = random_values(static_cast<std::size_t>(shape.elements()), 3);
-  const std::int64_t step = 11;
-  const auto dropped = [&](const std::string& layout, const char* kernel) {
-    Graph graph;
-    const Value x = graph.input("x", {DType::f32, shape, layout});
-    const Value steps = graph.input("step", {DType::i64, Shape{}});
-    const Value y = ops::dropout(x, 0.4, steps, 5, 8);
-    GraphRunner runner(graph, kernels(), {.threads = 2, .isa = {}}, kernel);
-    runner.set(x, values);
-    runner.set_bytes(steps, &step);
-    runner.run();
-    return runner.get(y);
-  };
-  const auto expected = dropped("", "plain");
-  EXPECT_GT(std::count(expected.begin(), expected.end(), 0.0f), 50);
-  for (const char* layout : {"", "aBcd8b", "aBcd16b"}) {
-    EXPECT_EQ(dropped(layout, "threads"), expected) << layout;
-  }
-}
-
-TEST(ThreadedOps, ImagesAreNormalizedAndFlippedAsByThePlainLoop) {
-  const Shape shape{8, 6, 5, 3};
-  std::vector<std::uint8_t> pixels;
-  for (std::int64_t i = 0; i < shape.elements(); ++i) {
-    pixels.push_back(static_cast<std::uint8_t>(i * 37 % 256));
-  }
-  const auto normalized = [&](const char* kernel, double flip) {
-    Graph graph;
-    const Value image = graph.input("image", {DType::u8, shape});
-    const Value step = graph.input("step", {DType::i64, Shape{}});
-    const Value y = ops::image_normalize(image, step, {.flip = flip, .seed = 9, .first_sample = 3});
-    GraphRunner runner(graph, kernels(), {.threads = 2, .isa = {}}, kernel);
-    const std::int64_t now = 4;
-    runner.set_bytes(image, pixels.data());
-    runner.set_bytes(step, &now);
-    runner.run();
-    return runner.get(y);
-  };
-  const auto expected = normalized("plain", 0.5);
-  EXPECT_NE(expected, normalized("plain", 0));
-  EXPECT_NE(expected, normalized("plain", 1));
-  EXPECT_EQ(normalized("threads", 0.5), expected);
-}
-
-// velocity <- 0.9 velocity + coefficient gradient + decay parameter; parameter -= rate velocity
-struct Momentum : Update {
-  Momentum() {
-    f32 = [](const void*, float* parameter, float* const* slots, const float* gradient,
-             std::int64_t count, const UpdateScalars& s) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        slots[0][i] = static_cast<float>(0.9 * slots[0][i] + s.coefficient * gradient[i] +
-                                         s.decay * parameter[i]);
-        parameter[i] -= static_cast<float>(s.rate * slots[0][i]);
-      }
-    };
-  }
-  std::string text() const override { return "momentum"; }
-};
-
-TEST(ThreadedOps, UpdatesEqualThePlainLoopAndObeyOk) {
-  const Shape shape{37, 1000};
-  const auto count = static_cast<std::size_t>(shape.elements());
-  const auto updated = [&](const char* kernel, bool clipped, float ok_value) {
-    Graph graph;
-    const Value w = graph.state({.name = "w", .type = {DType::f32, shape}});
-    const Value v = graph.state({.name = "v", .type = {DType::f32, shape}});
-    const Value gradient = graph.input("gradient", {DType::f32, shape});
-    const Value rate = graph.input("rate", {DType::f32, Shape{}});
-    const Value ok = graph.input("ok", {DType::f32, Shape{}});
-    const Value clip = graph.input("clip", {DType::f32, Shape{}});
-    ops::optimizer_update(w, {v}, gradient, rate, clipped ? clip : Value(), ok,
-                          std::make_shared<Momentum>(), 2.0, 0.01);
-    GraphRunner runner(graph, kernels(), {.threads = 2, .isa = {}}, kernel);
-    runner.set(w, random_values(count, 1));
-    runner.set(v, random_values(count, 2));
-    runner.set(gradient, random_values(count, 3));
-    runner.set(rate, {0.1f});
-    runner.set(ok, {ok_value});
-    runner.set(clip, {0.25f});
-    runner.run();
-    return std::pair(runner.get(w), runner.get(v));
-  };
-  EXPECT_EQ(updated("simd", true, 1), updated("plain", true, 1));
-  EXPECT_EQ(updated("simd", false, 1), updated("plain", false, 1));
-  EXPECT_NE(updated("simd", true, 1), updated("simd", false, 1));
-  EXPECT_EQ(updated("simd", true, 0).first, random_values(count, 1));
-}
 
 }  // namespace
 }  // namespace ftrain::cpu

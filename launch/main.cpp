@@ -1,0 +1,94 @@
+// ftrain: the command line. Finds the command, runs it, and turns errors into messages and exit
+// codes: 0 done, 1 a bug, 2 the user's input, 3 data, 4 device or communication, 130 interrupted.
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/suggest.h"
+#include "core/plugin/abi.h"
+#include "launch/commands.h"
+
+namespace {
+
+using namespace ftrain;
+using launch::Words;
+
+struct Command {
+  const char* name;
+  const char* about;
+  int (*run)(const Words&);
+};
+
+const std::vector<Command> commands{
+    {"run", "train a job, or continue it", launch::run_command},
+    {"verify", "verify a trained network on the job's sets", launch::verify_command},
+    {"plan", "print the assembled step, its kernels and its memory", launch::plan_command},
+    {"plugins", "list the plugins and their keys", launch::plugins_command},
+    {"data", "describe a job's data, or show them on a sheet", launch::data_command},
+    {"config", "print a job with everything resolved", launch::config_command},
+};
+
+void print_help(std::ostream& out) {
+  out << "usage: ftrain COMMAND ...\n\nftrain trains face-recognition models. A job is a TOML "
+         "file; what has a name in it is a plugin.\n\ncommands:\n";
+  for (const Command& command : commands) {
+    const std::string name = command.name;
+    out << "  " << name << std::string(10 - name.size(), ' ') << command.about << "\n";
+  }
+  out << "\n`ftrain COMMAND --help` says more; `ftrain --version` names this build.\n";
+}
+
+int dispatch(const Words& words) {
+  if (words.empty()) {
+    print_help(std::cerr);
+    return static_cast<int>(ExitCode::user_input);
+  }
+  const std::string& name = words.front();
+  if (name == "--help" || name == "-h" || name == "help") {
+    print_help(std::cout);
+    return 0;
+  }
+  if (name == "--version") {
+    std::cout << "ftrain " << FTRAIN_VERSION << "\n" << FTRAIN_BUILD << "\n";
+    return 0;
+  }
+  std::vector<std::string> known;
+  for (const Command& command : commands) {
+    if (name == command.name) return command.run({words.begin() + 1, words.end()});
+    known.emplace_back(command.name);
+  }
+  throw ConfigError("there is no command '" + name + "'." + did_you_mean(name, known) +
+                    " There are " + join(known) + ".");
+}
+
+int complain(std::string_view kind, std::string_view message, int code) {
+  std::cout.flush();
+  std::cerr << "error: " << kind << ": " << message << std::endl;
+  return code;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  try {
+    const int code = dispatch(Words(arguments + 1, arguments + count));
+    std::cout.flush();
+    if (!std::cout) throw DataError("standard output cannot be written");
+    return code;
+  } catch (const Error& error) {
+    return complain(error.kind(), error.what(), static_cast<int>(error.exit_code()));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return complain("DataError", error.what(), static_cast<int>(ExitCode::data));
+  } catch (const std::bad_alloc&) {
+    return complain("DeviceError",
+                    "out of memory; lower [dataset] batch or prefetch, `ftrain plan` says what a "
+                    "job needs",
+                    static_cast<int>(ExitCode::device));
+  } catch (const std::exception& error) {
+    return complain("internal error", error.what(), 1);
+  }
+}

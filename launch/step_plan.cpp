@@ -1,0 +1,137 @@
+#include "launch/step_plan.h"
+
+#include <cmath>
+
+#include "core/base/error.h"
+#include "core/data/sampler.h"
+#include "core/train/process.h"
+#include "core/train/step_graph.h"
+
+namespace ftrain::launch {
+namespace {
+
+// The key `classes` that data sets of files have.
+struct GivenClasses final : Configurable {
+  std::optional<std::int64_t> classes;
+  void configure(Keys& keys) override {
+    keys.bind("classes", classes, "the number of classes", at_least(1));
+  }
+};
+
+// Stands for the ranks of a step that is planned and never run.
+class AbsentRanks final : public Communicator {
+ public:
+  explicit AbsentRanks(int size) : size_(size) {}
+  void connect(int, int, const std::string&) override { refuse(); }
+  int rank() const override { return 0; }
+  int size() const override { return size_; }
+  void all_reduce(void*, std::int64_t, DType, Reduction) override { refuse(); }
+  void all_gather(const void*, void*, std::size_t) override { refuse(); }
+  void reduce_scatter(const void*, void*, std::int64_t, DType) override { refuse(); }
+  void broadcast(void*, std::size_t, int) override { refuse(); }
+  void barrier() override { refuse(); }
+  std::unique_ptr<Communicator> split(int, int) override { refuse(); }
+  void abort(const std::string&) override {}
+
+ private:
+  [[noreturn]] static void refuse() {
+    throw CommunicationError("a planned step has no ranks to talk to");
+  }
+  int size_;
+};
+
+// The states of a program by name, type and layout: what a second program must agree with.
+class PlannedStates final : public StateStore {
+ public:
+  explicit PlannedStates(const Graph& graph) {
+    for (const Graph::State& state : graph.states()) {
+      entries_.push_back({state.spec, state.spec.type.bytes()});
+      entries_.back().spec.type.layout = state.value.type().layout;
+    }
+  }
+  const std::vector<Entry>& entries() const override { return entries_; }
+  bool has(std::string_view name) const override {
+    for (const Entry& entry : entries_) {
+      if (entry.spec.name == name) return true;
+    }
+    return false;
+  }
+  void read(std::string_view, void*) const override { refuse(); }
+  void write(std::string_view, const void*) override { refuse(); }
+
+ private:
+  [[noreturn]] static void refuse() { throw DeviceError("a planned state has no value"); }
+  std::vector<Entry> entries_;
+};
+
+}  // namespace
+
+StepPlan::StepPlan(const Job& job, Registry& registry) : assembly(job, registry) {
+  open_data(job);
+  prepare();
+  add_up();
+}
+
+void StepPlan::open_data(const Job& job) {
+  const Table table = job.root().table("dataset");
+  steps = assembly.run.steps;
+  try {
+    assembly.dataset->open(assembly.seed());
+  } catch (const DataError& error) {
+    if (!table.has("classes")) {
+      throw DataError(std::string(error.what()) +
+                      "\nA job is planned without its data when [dataset] classes is given.");
+    }
+    GivenClasses given;
+    table.read(given, table.keys());
+    classes = given.classes.value();
+    notes.push_back("the data are not there: planned with classes = " + std::to_string(classes) +
+                    " (" + error.what() + ")");
+    return;
+  }
+  classes = assembly.dataset->classes();
+  data = assembly.dataset->summary();
+  const Sampler sampler(assembly.dataset->size(), assembly.data.batch * assembly.launch.processes,
+                        assembly.data.shuffle, assembly.seed());
+  steps_per_epoch = sampler.steps_per_epoch();
+  if (!steps) {
+    steps = std::llround(*assembly.run.epochs * static_cast<double>(*steps_per_epoch));
+  }
+}
+
+void StepPlan::prepare() {
+  const int ranks = static_cast<int>(assembly.launch.processes);
+  AbsentRanks others(ranks);
+  assembly.device->open(0, ranks);
+  const auto step = training_graph(assembly, classes, 0, ranks);
+  training = assembly.device->prepare(*step, nullptr, ranks > 1 ? &others : nullptr);
+  if (assembly.pair_sets.empty()) return;
+  const auto forward = evaluation_graph(assembly, assembly.verify.batch);
+  const PlannedStates states(*training.graph);
+  evaluation = assembly.device->prepare(*forward, &states, nullptr);
+}
+
+void StepPlan::add_up() {
+  const auto ranks = static_cast<std::size_t>(assembly.launch.processes);
+  const Plan& plan = training.plan;
+  memory.resident = ranks * plan.resident_bytes;
+  memory.states = ranks * plan.state_bytes;
+  memory.arena = ranks * plan.arena_bytes;
+  if (evaluation) {
+    memory.resident += evaluation->plan.resident_bytes - evaluation->plan.state_bytes;
+    memory.evaluation_arena = evaluation->plan.arena_bytes;
+  }
+  const DataSettings& d = assembly.data;
+  memory.ring =
+      ranks * static_cast<std::size_t>(d.prefetch * d.batch * d.image_size * d.image_size * 3);
+  // The first rank copies all of its states, the others what only they hold.
+  memory.checkpoint = plan.state_bytes;
+  for (const Graph::State& state : training.graph->states()) {
+    if (state.spec.rows > 0 && state.spec.type.shape[0] != state.spec.rows) {
+      memory.checkpoint += (ranks - 1) * state.spec.type.bytes();
+    }
+  }
+  memory.process = peak_memory_bytes();
+}
+
+}  // namespace ftrain::launch
