@@ -11,6 +11,7 @@
 #include "core/data/loader.h"
 #include "core/train/durable_file.h"
 #include "core/train/process.h"
+#include "core/train/run_record.h"
 #include "core/train/state.h"
 #include "core/train/step_graph.h"
 #include "core/verify/evaluator.h"
@@ -27,20 +28,18 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// So many steps in a row without a finite loss: the training has diverged.
-constexpr std::int64_t diverged_after = 100;
-
 }  // namespace
 
 class Trainer::Run {
  public:
   Run(const Job& job, Registry& registry, TrainerOptions options)
-      : source_(job), options_(options), assembly_(job, registry) {
+      : source_(job),
+        options_(options),
+        assembly_(job, registry),
+        record_(assembly_.job.name, options.started) {
     rank_ = options_.communicator ? options_.communicator->rank() : 0;
     ranks_ = options_.communicator ? options_.communicator->size() : 1;
     folder_ = assembly_.folder();
-    summary_.name = assembly_.job.name;
-    summary_.state = "running";
   }
 
   void run(const std::function<void(const StepReport&)>& after_step) {
@@ -48,14 +47,14 @@ class Trainer::Run {
       prepare();
       train(after_step);
     } catch (const std::exception& error) {
-      summary_.state = "failed";
+      state_ = "failed";
       if (options_.communicator) options_.communicator->abort(error.what());
       if (announced_) tell_summary();
       throw;
     }
   }
 
-  const RunSummary& summary() const { return summary_; }
+  const RunSummary& summary() { return record_.summary(state_); }
   const StateStore& states() const { return *store_; }
 
  private:
@@ -84,8 +83,8 @@ class Trainer::Run {
     if (first() && !a.pair_sets.empty()) {
       const auto forward = evaluation_graph(a, a.verify.batch);
       width_ = forward->fetches()[0].value.shape()[1];
-      forward_ = a.device->compile(a.device->prepare(*forward, store_.get(), nullptr), *store_,
-                                   nullptr);
+      forward_ =
+          a.device->compile(a.device->prepare(*forward, store_.get(), nullptr), *store_, nullptr);
     }
     start_state();
     if (first()) announce(classes, global_batch);
@@ -132,8 +131,7 @@ class Trainer::Run {
       }
       std::filesystem::remove(checkpoints / "best.json");
     } else if (const auto best = best_checkpoint(checkpoints)) {
-      summary_.best = best->accuracy;
-      summary_.best_step = best->step;
+      record_.set_best(best->accuracy, best->step);
     }
   }
 
@@ -141,8 +139,8 @@ class Trainer::Run {
     std::error_code failure;
     std::filesystem::create_directories(folder_, failure);
     if (failure) {
-      throw ConfigError("run folder " + folder_.string() + " cannot be made: " +
-                        failure.message() + "; set run.folder to a place that can be written");
+      throw ConfigError("run folder " + folder_.string() + " cannot be made: " + failure.message() +
+                        "; set run.folder to a place that can be written");
     }
     log::also_to(folder_ / "log.txt");
     replace_file(folder_ / "job.toml", source_.resolved());
@@ -163,15 +161,13 @@ class Trainer::Run {
     log::info("memory: " + mib(plan.resident_bytes) + " resident, " + mib(plan.arena_bytes) +
               " arena");
     announced_ = true;
-    const RunInfo info{assembly_.job.name, folder_,      steps_, steps_per_epoch_,
-                       global_batch,       done_};
+    const RunInfo info{assembly_.job.name, folder_, steps_, steps_per_epoch_, global_batch, done_};
     for (const auto& observer : assembly_.observers) observer->on_start(info);
     tell_summary();
   }
 
   void train(const std::function<void(const StepReport&)>& after_step) {
-    const Clock::time_point start = Clock::now();
-    started_ = start;
+    record_.start(done_, static_cast<double>(done_) / static_cast<double>(steps_per_epoch_));
     const Assembly& a = assembly_;
     const double global_batch = static_cast<double>(a.data.batch * ranks_);
     bool interrupted = stop_asked();
@@ -180,8 +176,8 @@ class Trainer::Run {
       const double waited = loader_->wait_seconds();
       const Batch& batch = loader_->next();
       check_labels(batch);
-      const auto rate = static_cast<float>(
-          a.optimizer->rate * a.schedule->factor(done_, steps_, steps_per_epoch_));
+      const auto rate = static_cast<float>(a.optimizer->rate *
+                                           a.schedule->factor(done_, steps_, steps_per_epoch_));
       step_->write("image", batch.images.data());
       step_->write("label", batch.labels.data());
       step_->write("rate", &rate);
@@ -190,10 +186,8 @@ class Trainer::Run {
       loader_->release();
       const float loss = fetch("loss"), norm = fetch("gradient_norm"), ok = fetch("ok");
       ++done_;
-      if (summary_.seconds_to_first_step == 0) {
-        summary_.seconds_to_first_step = seconds_since(options_.started);
-      }
       const double seconds = seconds_since(begin);
+      const double wait = loader_->wait_seconds() - waited;
       const StepReport report{
           .step = done_,
           .epoch = static_cast<double>(done_) / static_cast<double>(steps_per_epoch_),
@@ -201,9 +195,13 @@ class Trainer::Run {
           .rate = static_cast<double>(rate),
           .gradient_norm = static_cast<double>(norm),
           .samples_per_second = global_batch / seconds,
-          .data_wait = (loader_->wait_seconds() - waited) / seconds,
+          .data_wait = wait / seconds,
           .skipped = ok == 0.0f};
-      record(report, seconds);
+      record_.set_skipped_samples(loader_->skipped());
+      if (record_.add(report, seconds, wait) && first()) {
+        log::warning("step " + std::to_string(done_) +
+                     ": loss or gradient is not finite; the step changed nothing");
+      }
       if (after_step) after_step(report);
       if (first()) {
         for (const auto& observer : a.observers) observer->on_step(report);
@@ -217,9 +215,8 @@ class Trainer::Run {
     }
     if (done_ == 0 || (interrupted && last_saved_ != done_)) checkpoint();
     // A finished run that is started again says what it has.
-    if (last_saved_ < 0 && done_ >= steps_ && summary_.accuracy.empty()) verify();
-    summary_.state = interrupted && done_ < last_step_ ? "interrupted" : "done";
-    summary_.steps = done_;
+    if (last_saved_ < 0 && done_ >= steps_ && record_.last().accuracy.empty()) verify();
+    state_ = interrupted && done_ < last_step_ ? "interrupted" : "done";
     tell_summary();
   }
 
@@ -248,30 +245,6 @@ class Trainer::Run {
     }
   }
 
-  void record(const StepReport& report, double seconds) {
-    summary_.steps = done_;
-    summary_.epochs = report.epoch;
-    summary_.loss = report.loss;
-    summary_.skipped_samples = loader_->skipped();
-    // The first steps fill caches and the ring.
-    if (++steps_here_ > 3) speeds_.push_back(report.samples_per_second);
-    train_seconds_ += seconds;
-    if (!report.skipped) {
-      skipped_in_a_row_ = 0;
-      return;
-    }
-    ++summary_.skipped_steps;
-    if (++skipped_in_a_row_ == 1 && first()) {
-      log::warning("step " + std::to_string(done_) +
-                   ": loss or gradient is not finite; the step changed nothing");
-    }
-    if (skipped_in_a_row_ >= diverged_after) {
-      throw DeviceError("the last " + std::to_string(diverged_after) +
-                        " steps had no finite loss or gradient: the training has diverged; lower "
-                        "optimizer.rate, set optimizer.clip or check the data");
-    }
-  }
-
   void verify() {
     if (first() && forward_) {
       const Clock::time_point begin = Clock::now();
@@ -279,21 +252,12 @@ class Trainer::Run {
                                 width_);
       VerificationReport report;
       report.step = done_;
-      double total = 0;
       for (const NamedPairs& set : assembly_.pair_sets) {
-        const Accuracy accuracy =
+        report.accuracy[set.name] =
             evaluator.accuracy(*set.pairs, static_cast<int>(assembly_.verify.folds));
-        total += accuracy.mean;
-        report.accuracy[set.name] = accuracy;
       }
       report.seconds = seconds_since(begin);
-      summary_.accuracy = report.accuracy;
-      const double mean = total / static_cast<double>(assembly_.pair_sets.size());
-      if (!summary_.best || mean > *summary_.best) {
-        summary_.best = mean;
-        summary_.best_step = done_;
-        best_is_new_ = true;
-      }
+      if (record_.add(report)) best_is_new_ = true;
       for (const auto& observer : assembly_.observers) observer->on_verification(report);
       tell_summary();
     }
@@ -308,17 +272,17 @@ class Trainer::Run {
     const std::filesystem::path checkpoints = folder_ / "checkpoints";
     const CheckpointExtra extra{{"seed", std::to_string(assembly_.job.seed)},
                                 {"steps", std::to_string(steps_)}};
-    const std::filesystem::path path = save_checkpoint(
-        checkpoints, done_, assembly_.job.name, *store_, extra, options_.communicator);
+    const std::filesystem::path path = save_checkpoint(checkpoints, done_, assembly_.job.name,
+                                                       *store_, extra, options_.communicator);
     last_saved_ = done_;
     if (!first()) return;
     std::optional<std::int64_t> best;
-    if (summary_.best) {
-      if (best_is_new_ && summary_.best_step == done_) {
-        mark_best_checkpoint(checkpoints, {done_, *summary_.best});
+    if (const RunSummary& so_far = record_.last(); so_far.best) {
+      if (best_is_new_ && so_far.best_step == done_) {
+        mark_best_checkpoint(checkpoints, {done_, *so_far.best});
         best_is_new_ = false;
       }
-      best = summary_.best_step;
+      best = so_far.best_step;
     }
     prune_checkpoints(checkpoints, assembly_.checkpoint.keep, best);
     for (const auto& observer : assembly_.observers) observer->on_checkpoint(done_, path);
@@ -326,18 +290,8 @@ class Trainer::Run {
 
   void tell_summary() {
     if (!first()) return;
-    std::vector<double> speeds = speeds_;
-    if (!speeds.empty()) {
-      const auto middle = speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2);
-      std::nth_element(speeds.begin(), middle, speeds.end());
-      summary_.samples_per_second = *middle;
-    }
-    if (loader_ && train_seconds_ > 0) {
-      summary_.data_wait = loader_->wait_seconds() / train_seconds_;
-    }
-    summary_.peak_memory_bytes = peak_memory_bytes();
-    if (started_) summary_.seconds = seconds_since(*started_);
-    for (const auto& observer : assembly_.observers) observer->on_summary(summary_);
+    const RunSummary& summary = record_.summary(state_);
+    for (const auto& observer : assembly_.observers) observer->on_summary(summary);
   }
 
   const Job& source_;
@@ -355,18 +309,21 @@ class Trainer::Run {
   std::unique_ptr<Executable> step_, forward_;
   std::optional<Loader> loader_;
 
-  RunSummary summary_;
-  std::optional<Clock::time_point> started_;
-  std::vector<double> speeds_;
-  double train_seconds_ = 0;
-  std::int64_t steps_here_ = 0, skipped_in_a_row_ = 0;
+  RunRecord record_;
+  std::string state_ = "running";
 };
 
 Trainer::Trainer(const Job& job, Registry& registry, TrainerOptions options)
     : run_(std::make_unique<Run>(job, registry, options)) {}
 Trainer::~Trainer() = default;
-void Trainer::run() { run_->run(after_step); }
-const RunSummary& Trainer::summary() const { return run_->summary(); }
-const StateStore& Trainer::states() const { return run_->states(); }
+void Trainer::run() {
+  run_->run(after_step);
+}
+const RunSummary& Trainer::summary() const {
+  return run_->summary();
+}
+const StateStore& Trainer::states() const {
+  return run_->states();
+}
 
 }  // namespace ftrain

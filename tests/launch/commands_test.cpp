@@ -60,14 +60,14 @@ TEST_F(Launch, SlipsInAJobSayWhereAndLeaveNothingBehind) {
     int code;
     std::vector<std::string> said;
   } slips[] = {
-      {"plugin = \"cosface\"", "plugin = \"cosfase\"", 2, {"job.toml:11:1", "'cosface'"}},
-      {"margin = 0.1", "margn = 0.1", 2, {"job.toml:13:1", "[head] margn", "margin"}},
-      {"margin = 0.1", "margin = \"wide\"", 2, {"job.toml:13:", "a number", "wide"}},
-      {"[optimizer]", "[optimiser]", 2, {"job.toml:14:1", "optimizer"}},
+      {"plugin = \"cosface\"", "plugin = \"cosfase\"", 2, {"job.toml:12:1", "'cosface'"}},
+      {"margin = 0.1", "margn = 0.1", 2, {"job.toml:14:1", "'margn' in [head]", "'margin'"}},
+      {"margin = 0.1", "margin = \"wide\"", 2, {"job.toml:14:", "a number", "wide"}},
+      {"[optimizer]", "[optimiser]", 2, {"job.toml:15:2", "Did you mean 'optimizer'"}},
       {"steps = 6", "step = 6", 2, {"[run]", "steps"}},
-      {"steps = 6", "steps = = 6", 2, {"job.toml:34:"}},
+      {"steps = 6", "steps = = 6", 2, {"job.toml:35:"}},
       {"plugin = \"portraits\"", "plugin = \"recordio\"", 2, {"[dataset] path"}},
-      {"image_size = 32", "image_size = 4", 2, {"job.toml:24:", "at least 8"}},
+      {"image_size = 32", "image_size = 4", 2, {"job.toml:25:", "at least 8"}},
   };
   for (const auto& slip : slips) {
     std::string text = job;

@@ -143,6 +143,7 @@ class Launch : public testing::Test {
 seed = 7
 [device]
 plugin = "cpu"
+threads = 1
 [backbone]
 plugin = "mobilefacenet"
 scale = 1

@@ -92,7 +92,7 @@ TEST_F(Launch, StoppedAtAStepContinuesToTheSameBits) {
 }
 
 TEST_F(Launch, InterruptedRunsContinueToTheSameBits) {
-  const std::vector<std::string> longer{"--set", "run.steps=300"};
+  const std::vector<std::string> longer{"--set", "run.steps=120"};
   ASSERT_EQ(ftrain(run("whole", longer)).code, 0);
   for (const int signal : {SIGINT, SIGTERM}) {
     const std::string name = "parts" + std::to_string(signal);
@@ -114,7 +114,7 @@ TEST_F(Launch, InterruptedRunsContinueToTheSameBits) {
 }
 
 TEST_F(Launch, KilledRunsContinueToTheSameBits) {
-  const std::vector<std::string> longer{"--set", "run.steps=150",  "--set", "checkpoint.every=20",
+  const std::vector<std::string> longer{"--set", "run.steps=100",  "--set", "checkpoint.every=20",
                                         "--set", "verify.every=50"};
   ASSERT_EQ(ftrain(run("whole", longer)).code, 0);
   for (const std::size_t lines : {10u, 45u}) {  // before and after the first checkpoint
@@ -132,11 +132,14 @@ TEST_F(Launch, KilledRunsContinueToTheSameBits) {
 }
 
 TEST_F(Launch, RanksOfOneProcessFollowOneRank) {
-  const std::vector<std::string> shared{"--set", "parallelism.plugin=model_parallel", "--set",
-                                        "parallelism.batch_norm=global"};
+  // Small, clipped steps: a network this small amplifies rounding quickly.
+  const std::vector<std::string> shared{"--set", "parallelism.plugin=model_parallel",
+                                        "--set", "parallelism.batch_norm=global",
+                                        "--set", "optimizer.rate=0.01",
+                                        "--set", "optimizer.clip=1.0"};
   std::vector<std::string> one = shared, two = shared;
-  one.insert(one.end(), {"--set", "dataset.batch=8"});
-  two.insert(two.end(), {"--set", "dataset.batch=4", "--set", "launch.processes=2"});
+  one.insert(one.end(), {"--set", "dataset.batch=16"});
+  two.insert(two.end(), {"--set", "dataset.batch=8", "--set", "launch.processes=2"});
   ASSERT_EQ(ftrain(run("one", one)).code, 0);
   const Result result = ftrain(run("two", two));
   ASSERT_EQ(result.code, 0) << result.err;
@@ -144,7 +147,8 @@ TEST_F(Launch, RanksOfOneProcessFollowOneRank) {
   ASSERT_EQ(a.size(), b.size());
   for (std::size_t i = 0; i < 6; ++i) {
     const double loss = a[i]["loss"];
-    EXPECT_NEAR(b[i]["loss"].get<double>(), loss, 1e-3 * loss) << "step " << i + 1;
+    EXPECT_NEAR(b[i]["loss"].get<double>(), loss, (i == 0 ? 1e-5 : 1e-3) * loss)
+        << "step " << i + 1;
   }
 }
 

@@ -113,7 +113,7 @@ TEST(Graph, PrintsItself) {
             "%0 = input x -> f32[2, 3, 4, 4]\n"
             "%1 = state conv.weight -> f32[5, 3, 3, 3]\n"
             "%2 = conv2d(%0, %1) stride=1 padding=1 groups=1 'conv' -> f32[2, 5, 4, 4]\n"
-            "%3 = batch_moments(%2) groups=1 -> f32[1, 5] and f32[1, 5]\n"
+            "%3 = batch_moments(%2) groups=1 -> f32[1, 5], f32[1, 5]\n"
             "fetch variance = %3.1\n");
 }
 

@@ -18,7 +18,17 @@ enum : std::size_t { features, norms, labels, weight, target, rows };
 }
 namespace backward_input {
 enum : std::size_t {
-  features, norms, labels, weight, target, log_sum, inverse, rows, rate, ok, slots
+  features,
+  norms,
+  labels,
+  weight,
+  target,
+  log_sum,
+  inverse,
+  rows,
+  rate,
+  ok,
+  slots
 };
 }
 

@@ -110,8 +110,8 @@ class Forward final : public Base {
       T largest = -std::numeric_limits<T>::infinity();
       for (std::int64_t p = 0; p < used; ++p) {
         const T* row = weight + (rows ? rows[p] : p) * width;
-        const T cosine = static_cast<T>(dot(features + b * width, row, width) *
-                                        static_cast<double>(inverse[p]));
+        const T cosine =
+            static_cast<T>(dot(features + b * width, row, width) * static_cast<double>(inverse[p]));
         logits.push_back(logit(walk_, cosine, own[s] == p, info[s]).value);
         largest = std::max(largest, logits.back());
       }
@@ -151,8 +151,8 @@ class MarginLoss final : public Base {
         }
       }
       const double log_sum = largest + std::log(sum);
-      const auto target =
-          walk_.margin->functions<T>().target(walk_.margin->functor, info[static_cast<std::size_t>(b)]);
+      const auto target = walk_.margin->functions<T>().target(walk_.margin->functor,
+                                                              info[static_cast<std::size_t>(b)]);
       loss += log_sum - static_cast<double>(target.value);
       out<T>(1)[b] = static_cast<T>(log_sum);
     }
@@ -169,8 +169,8 @@ template <class T>
 class Backward final : public Base {
  public:
   Backward(const Node& node, bool update)
-      : walk_(Walk::of(node, backward_input::labels, backward_input::weight,
-                       backward_input::rows)) {
+      : walk_(
+            Walk::of(node, backward_input::labels, backward_input::weight, backward_input::rows)) {
     if (!update) return;
     update_ = &node.attributes.payload<Update>("update");
     scalars_.decay = node.attributes.number("decay");
@@ -206,8 +206,8 @@ class Backward final : public Base {
         const bool mine = own[s] == p;
         const Dual<T> made = logit(walk_, cosine, mine, info[s]);
         const double softmax = std::exp(static_cast<double>(made.value - log_sum[b]));
-        const double slope = (softmax - (mine ? 1 : 0)) * static_cast<double>(made.slope) *
-                             walk_.gradient_scale;
+        const double slope =
+            (softmax - (mine ? 1 : 0)) * static_cast<double>(made.slope) * walk_.gradient_scale;
         for (std::int64_t d = 0; d < width; ++d) {
           gradient[static_cast<std::size_t>(d)] += slope * static_cast<double>(x[d]);
           dfeatures[static_cast<std::size_t>(b * width + d)] +=

@@ -71,11 +71,8 @@ MaxSum MaxAndSum(const float* values, N n) {
   auto sums = hn::Zero(d);
   float sum = 0;
   each(
-      n,
-      [&](N i) { sums = hn::Add(sums, hn::Exp(d, hn::Sub(hn::LoadU(d, values + i), shift))); },
-      [&](N i) {
-        sum += hn::GetLane(hn::Exp(d, hn::Set(d, values[i] - largest)));
-      });
+      n, [&](N i) { sums = hn::Add(sums, hn::Exp(d, hn::Sub(hn::LoadU(d, values + i), shift))); },
+      [&](N i) { sum += hn::GetLane(hn::Exp(d, hn::Set(d, values[i] - largest))); });
   // NaNs: Max may drop them, the sum keeps them.
   return {largest, sum + hn::GetLane(hn::SumOfLanes(d, sums))};
 }
@@ -91,8 +88,7 @@ void Probabilities(float* values, const float* slopes, float slope, float limit,
   each(
       n,
       [&](N i) {
-        const auto factor =
-            slopes ? hn::Mul(hn::LoadU(d, slopes + i), constant) : constant;
+        const auto factor = slopes ? hn::Mul(hn::LoadU(d, slopes + i), constant) : constant;
         hn::StoreU(one(hn::LoadU(d, values + i), factor), d, values + i);
       },
       [&](N i) {
@@ -116,16 +112,14 @@ void Project(float* g, const float* w, float along, float scale, N n) {
 void Multiply(float* a, const float* b, N n) {
   const D d;
   each(
-      n,
-      [&](N i) { hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, a + i); },
+      n, [&](N i) { hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, a + i); },
       [&](N i) { a[i] *= b[i]; });
 }
 
 void Accumulate(float* a, const float* b, N n) {
   const D d;
   each(
-      n,
-      [&](N i) { hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, a + i); },
+      n, [&](N i) { hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, a + i); },
       [&](N i) { a[i] += b[i]; });
 }
 

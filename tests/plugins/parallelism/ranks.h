@@ -1,0 +1,51 @@
+// Ranks as threads of the test, joined by the `local` communicator.
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/config/table.h"
+#include "core/plugin/registry.h"
+#include "core/runtime/communicator.h"
+
+namespace ftrain {
+
+inline Registry& plugins() {
+  static Registry registry({FTRAIN_PLUGINS});
+  return registry;
+}
+
+// Runs body(rank, communicator) on each rank (null at one rank) and rethrows the first failure. A
+// rank that throws stops the others.
+inline void on_ranks(int ranks, const std::function<void(int, Communicator*)>& body) {
+  if (ranks == 1) return body(0, nullptr);
+  std::vector<std::unique_ptr<Communicator>> communicators;
+  for (int rank = 0; rank < ranks; ++rank) {
+    communicators.push_back(plugins().create<Communicator>("local", Table::empty("launch")));
+  }
+  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto r = static_cast<std::size_t>(rank);
+      Communicator& communicator = *communicators[r];
+      try {
+        communicator.connect(rank, ranks, "test");
+        body(rank, &communicator);
+      } catch (const std::exception& error) {
+        failures[r] = std::current_exception();
+        communicator.abort(error.what());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+}
+
+}  // namespace ftrain
