@@ -1,5 +1,5 @@
-// IResNet: the improved residual network of ArcFace (Deng et al., 2019; Duta et al., 2020), with the
-// layout, initialisation and parameter names of arcface_torch's iresnet.
+// IResNet: the improved residual network of ArcFace (Deng et al., 2019; Duta et al., 2020), with
+// the layout, initialisation and parameter names of arcface_torch's iresnet.
 #include <array>
 #include <cmath>
 #include <optional>
@@ -61,11 +61,16 @@ struct IResNet final : Backbone {
 
   std::array<std::int64_t, 4> blocks() const {
     switch (depth) {
-      case 18: return {2, 2, 2, 2};
-      case 34: return {3, 4, 6, 3};
-      case 50: return {3, 4, 14, 3};
-      case 100: return {3, 13, 30, 3};
-      default: return {6, 26, 60, 6};
+      case 18:
+        return {2, 2, 2, 2};
+      case 34:
+        return {3, 4, 6, 3};
+      case 50:
+        return {3, 4, 14, 3};
+      case 100:
+        return {3, 13, 30, 3};
+      default:
+        return {6, 26, 60, 6};
     }
   }
 

@@ -1,6 +1,6 @@
 // MobileFaceNet (Chen et al., 2018) with the layout, initialisation and parameter names of
-// arcface_torch's mobilefacenet: `mbf` is scale 2 and 512-d, `mbf_large` scale 4 with blocks 2, 8, 12,
-// 4; InsightFace's Y1 is scale 1, 128-d, eps 1e-3.
+// arcface_torch's mobilefacenet: `mbf` is scale 2 and 512-d, `mbf_large` scale 4 with blocks 2, 8,
+// 12, 4; InsightFace's Y1 is scale 1, 128-d, eps 1e-3.
 #include <cmath>
 
 #include "core/model/backbone.h"
@@ -20,9 +20,10 @@ struct MobileFaceNet final : Backbone {
     keys.bind("scale", scale, "factor on the widths 64 and 128: 2 in arcface_torch, 1 in Y1",
               at_least(1));
     keys.bind("embedding", embedding, "width of the embedding", at_least(1));
-    keys.bind("blocks", blocks,
-              "four counts: 1 for a grouped convolution after the stem or more for residual blocks, "
-              "then the residual blocks of the three stages");
+    keys.bind(
+        "blocks", blocks,
+        "four counts: 1 for a grouped convolution after the stem or more for residual blocks, "
+        "then the residual blocks of the three stages");
     keys.bind("eps", eps, "of batch norms: 1e-5 in arcface_torch, 1e-3 in Y1", above(0));
     keys.bind("momentum", momentum, "of running statistics", between(0, 1));
     keys.expect(blocks.size() == 4, "blocks", "must be four counts, e.g. [1, 4, 6, 2]");

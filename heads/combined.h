@@ -1,11 +1,11 @@
 // cos(m1 theta + m2) - m3: the combined margin, whose corners are ArcFace (m2) and CosFace (m3).
 //
-// Deng et al., "ArcFace" (2019), equation 4; Wang et al., "CosFace" (2018); Liu et al., "SphereFace"
-// (2017) for m1. All three margins are honoured together, as in oneflow_face and InsightFace's MXNet
-// heads. Beyond m1 theta + m2 > pi the cosine simply turns: no easy margin.
+// Deng et al., "ArcFace" (2019), equation 4; Wang et al., "CosFace" (2018); Liu et al.,
+// "SphereFace" (2017) for m1. All three margins are honoured together, as in oneflow_face and
+// InsightFace's MXNet heads. Beyond m1 theta + m2 > pi the cosine simply turns: no easy margin.
 //
-// Kinks: the slope m1 sin(m1 theta + m2) / sin(theta) has poles at theta = 0 and, unless the numerator
-// vanishes there too, at pi; sin(theta) is kept at or above 1e-6 so that it stays finite.
+// Kinks: the slope m1 sin(m1 theta + m2) / sin(theta) has poles at theta = 0 and, unless the
+// numerator vanishes there too, at pi; sin(theta) is kept at or above 1e-6 so that it stays finite.
 #pragma once
 
 #include <cmath>

@@ -23,8 +23,9 @@ class HostMargin final : public Margin {
 
  public:
   HostMargin(std::string name, Functor formula, const MarginHead& head)
-      : name_(std::move(name)), settings_{formula, head.scale, head.filter.value_or(2),
-                                          head.gradient == "straight_through"} {
+      : name_(std::move(name)),
+        settings_{formula, head.scale, head.filter.value_or(2),
+                  head.gradient == "straight_through"} {
     normalized = Functor::normalized;
     scale = head.scale;
     functor = &settings_;

@@ -114,7 +114,7 @@ std::string memory_lines(const MemoryPlan& memory) {
       {"arena of the training step", memory.arena},
       {"arena of the verification", memory.evaluation_arena},
       {"ring of decoded batches", memory.ring},
-      {"copy for a checkpoint", memory.checkpoint},
+      {"tensor of a checkpoint", memory.checkpoint},
       {"program and libraries", memory.process},
       {"predicted peak", memory.peak()}};
   std::string text = "memory of the process:\n";

@@ -1,5 +1,6 @@
 #include "launch/step_plan.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -124,13 +125,11 @@ void StepPlan::add_up() {
   const DataSettings& d = assembly.data;
   memory.ring =
       ranks * static_cast<std::size_t>(d.prefetch * d.batch * d.image_size * d.image_size * 3);
-  // The first rank copies all of its states, the others what only they hold.
-  memory.checkpoint = plan.state_bytes;
+  // Written tensor by tensor: the largest is copied.
   for (const Graph::State& state : training.graph->states()) {
-    if (state.spec.rows > 0 && state.spec.type.shape[0] != state.spec.rows) {
-      memory.checkpoint += (ranks - 1) * state.spec.type.bytes();
-    }
+    memory.checkpoint = std::max(memory.checkpoint, state.spec.type.bytes());
   }
+  memory.checkpoint *= ranks;
   memory.process = peak_memory_bytes();
 }
 

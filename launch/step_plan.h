@@ -21,7 +21,7 @@ struct MemoryPlan {
   std::size_t arena = 0;             // the training step's, all ranks
   std::size_t evaluation_arena = 0;  // the first rank's
   std::size_t ring = 0;              // decoded batches, all ranks
-  std::size_t checkpoint = 0;        // the copy of the states while one is written
+  std::size_t checkpoint = 0;        // the tensor in hand while one is written
   std::size_t process = 0;           // the program and its libraries, as measured now
   std::size_t peak() const {
     return resident + arena + evaluation_arena + ring + checkpoint + process;

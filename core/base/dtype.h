@@ -14,13 +14,17 @@ enum class DType : std::uint8_t { u8, i32, i64, f16, bf16, f32, f64 };
 
 constexpr std::size_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::u8: return 1;
+    case DType::u8:
+      return 1;
     case DType::f16:
-    case DType::bf16: return 2;
+    case DType::bf16:
+      return 2;
     case DType::i32:
-    case DType::f32: return 4;
+    case DType::f32:
+      return 4;
     case DType::i64:
-    case DType::f64: return 8;
+    case DType::f64:
+      return 8;
   }
   return 0;
 }
@@ -35,11 +39,16 @@ FTRAIN_API std::string_view name_of(DType dtype);
 // The DType of a C++ type: dtype_of<float> is f32.
 template <class T>
 inline constexpr DType dtype_of = [] {
-  if constexpr (sizeof(T) == 1) return DType::u8;
-  else if constexpr (std::same_as<T, std::int32_t>) return DType::i32;
-  else if constexpr (std::same_as<T, std::int64_t>) return DType::i64;
-  else if constexpr (std::same_as<T, float>) return DType::f32;
-  else return DType::f64;
+  if constexpr (sizeof(T) == 1)
+    return DType::u8;
+  else if constexpr (std::same_as<T, std::int32_t>)
+    return DType::i32;
+  else if constexpr (std::same_as<T, std::int64_t>)
+    return DType::i64;
+  else if constexpr (std::same_as<T, float>)
+    return DType::f32;
+  else
+    return DType::f64;
 }();
 
 }  // namespace ftrain

@@ -37,9 +37,7 @@ struct FTRAIN_API TensorType {
   // which core compares and prints but never interprets. A layout never changes the byte count.
   std::string layout = {};
 
-  std::size_t bytes() const {
-    return static_cast<std::size_t>(shape.elements()) * size_of(dtype);
-  }
+  std::size_t bytes() const { return static_cast<std::size_t>(shape.elements()) * size_of(dtype); }
   std::string text() const;  // "f32[64, 3, 112, 112]" or "f32[64, 64, 56, 56]:aBcd16b"
   bool operator==(const TensorType&) const = default;
 };

@@ -97,7 +97,19 @@ class FTRAIN_API Keys {
   virtual void expect(bool holds, std::string_view key, std::string_view message) = 0;
 
  protected:
-  enum class Type { boolean, integer, number, text, path, integers, numbers, texts, paths, sources, either };
+  enum class Type {
+    boolean,
+    integer,
+    number,
+    text,
+    path,
+    integers,
+    numbers,
+    texts,
+    paths,
+    sources,
+    either
+  };
   struct Key {
     std::string name;
     Type type;

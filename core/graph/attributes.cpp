@@ -60,11 +60,15 @@ void Attributes::set(std::string name, Attribute value) {
   list_.emplace_back(std::move(name), std::move(value));
 }
 
-bool Attributes::flag(std::string_view name) const { return get<bool>(find(name), name); }
+bool Attributes::flag(std::string_view name) const {
+  return get<bool>(find(name), name);
+}
 std::int64_t Attributes::integer(std::string_view name) const {
   return get<std::int64_t>(find(name), name);
 }
-double Attributes::number(std::string_view name) const { return get<double>(find(name), name); }
+double Attributes::number(std::string_view name) const {
+  return get<double>(find(name), name);
+}
 const std::string& Attributes::text(std::string_view name) const {
   return get<std::string>(find(name), name);
 }

@@ -49,7 +49,8 @@ std::vector<Value> gradients(Graph& graph, std::span<const Seed> seeds,
   std::vector<Value> result;
   for (const Value& target : targets) {
     const auto& of_node = gradient[index(target)];
-    result.push_back(of_node.empty() ? Value() : of_node[static_cast<std::size_t>(target.output())]);
+    result.push_back(of_node.empty() ? Value()
+                                     : of_node[static_cast<std::size_t>(target.output())]);
   }
   return result;
 }

@@ -22,7 +22,9 @@ std::string handle(Value value) {
 
 }  // namespace
 
-const Node& Value::node() const { return graph_->node(node_); }
+const Node& Value::node() const {
+  return graph_->node(node_);
+}
 const TensorType& Value::type() const {
   return node().outputs[static_cast<std::size_t>(output_)];
 }
@@ -82,7 +84,9 @@ Value Graph::state(StateSpec spec) {
   return value;
 }
 
-void Graph::fetch(std::string name, Value value) { fetches_.push_back({std::move(name), value}); }
+void Graph::fetch(std::string name, Value value) {
+  fetches_.push_back({std::move(name), value});
+}
 
 const Graph::State* Graph::state_of(Value value) const {
   if (!value.valid() || value.node().op != &state_op) return nullptr;

@@ -73,11 +73,12 @@ struct Initializer {
 // A tensor that outlives the step.
 struct StateSpec {
   enum class Role { parameter, statistic, slot } role = Role::parameter;
-  std::string name;          // unique in the graph; parameters bear arcface_torch's names
-  TensorType type;           // of this rank's part
+  std::string name;  // unique in the graph; parameters bear arcface_torch's names
+  TensorType type;   // of this rank's part
   Initializer initializer = {};
-  bool trainable = true;     // parameters only: a frozen one has no gradient, no update, no decay
-  // Rows [first_row, first_row + shape[0]) of a logical tensor of `rows` rows; rows = 0: not sharded.
+  bool trainable = true;  // parameters only: a frozen one has no gradient, no update, no decay
+  // Rows [first_row, first_row + shape[0]) of a logical tensor of `rows` rows; rows = 0: not
+  // sharded.
   std::int64_t first_row = 0, rows = 0;
 };
 
@@ -94,7 +95,7 @@ class FTRAIN_API Graph {
 
   Value input(std::string name, TensorType type);  // written by the host before each run
   Value state(StateSpec spec);
-  void fetch(std::string name, Value value);       // readable after each run
+  void fetch(std::string name, Value value);  // readable after each run
 
   const Node& node(std::int32_t index) const { return nodes_[static_cast<std::size_t>(index)]; }
   Node& node(std::int32_t index) { return nodes_[static_cast<std::size_t>(index)]; }

@@ -19,8 +19,8 @@ struct OpDef {
 
   // Gradients of the inputs (an invalid Value where there is none), emitted into `graph`, from the
   // gradients of the outputs (invalid where nothing flows back). nullptr: not differentiable.
-  std::vector<Value> (*vjp)(Graph& graph, const Node& node, const std::vector<Value>& gradients) =
-      nullptr;
+  std::vector<Value> (*vjp)(Graph& graph, const Node& node,
+                            const std::vector<Value>& gradients) = nullptr;
 
   // The same outputs by plain ops: documentation, fallback and test oracle of a fused op.
   std::vector<Value> (*twin)(Graph& graph, const Node& node) = nullptr;

@@ -1,8 +1,8 @@
 // The ops that authors call.
 //
-// Images are N, C, H, W; everything is floating (f32, or f64 for gradient checks) unless said. Every
-// function checks its operands (ShapeError) and emits one node or a few. The gradient ops that only
-// vjps emit stand in opdef/*.h beside their definitions.
+// Images are N, C, H, W; everything is floating (f32, or f64 for gradient checks) unless said.
+// Every function checks its operands (ShapeError) and emits one node or a few. The gradient ops
+// that only vjps emit stand in opdef/*.h beside their definitions.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ FTRAIN_API Value relu(Value x);
 // y = max(0, x) + slope[c] min(0, x); slope: [C]. He et al., "Delving Deep into Rectifiers" (2015).
 FTRAIN_API Value prelu(Value x, Value slope);
 FTRAIN_API Value cast(Value x, DType to);
-// Inverted dropout: zero with probability p, else x / (1 - p). The mask is Philox(seed, step, global
-// element): `first_sample` is the global index of row 0 of this rank's batch in the step.
+// Inverted dropout: zero with probability p, else x / (1 - p). The mask is Philox(seed, step,
+// global element): `first_sample` is the global index of row 0 of this rank's batch in the step.
 FTRAIN_API Value dropout(Value x, double p, Value step, std::uint64_t seed,
                          std::int64_t first_sample);
 
@@ -130,8 +130,8 @@ struct ClassStats {
 };
 FTRAIN_API ClassStats class_center_forward(Value features, Value norms, Value labels, Value weight,
                                            Value target, Value rows, const ClassCenters&);
-// stats of all ranks [ranks, B, 2], target cosines [B] -> loss (scalar: the mean over B) and the log
-// of each row's softmax denominator [B].
+// stats of all ranks [ranks, B, 2], target cosines [B] -> loss (scalar: the mean over B) and the
+// log of each row's softmax denominator [B].
 struct MarginLoss {
   Value loss, log_sum;
 };
@@ -145,9 +145,9 @@ FTRAIN_API ClassGradients class_center_backward(Value features, Value norms, Val
                                                 Value weight, Value target, Value log_sum,
                                                 Value inverse_norms, Value rows,
                                                 const ClassCenters&);
-// The second walk with the optimizer's update on each tile, in place; no gradient of the weight ever
-// exists. Writes weight and slots. `update`: an Update, see core/model/optimizer.h. `all_rows`:
-// rows that were not sampled are updated with gradient 0 (dense momentum and decay).
+// The second walk with the optimizer's update on each tile, in place; no gradient of the weight
+// ever exists. Writes weight and slots. `update`: an Update, see core/model/optimizer.h.
+// `all_rows`: rows that were not sampled are updated with gradient 0 (dense momentum and decay).
 struct RowUpdate {
   std::shared_ptr<const Payload> update;
   double rate_factor = 1, decay = 0;
@@ -157,8 +157,9 @@ FTRAIN_API Value class_center_update(Value features, Value norms, Value labels, 
                                      Value target, Value log_sum, Value inverse_norms, Value rows,
                                      std::vector<Value> slots, Value rate, Value ok,
                                      const ClassCenters&, const RowUpdate&);
-// Partial FC: local rows of weight chosen in this step: those of the batch's labels, and those whose
-// Philox(seed, step, global class) falls under `sample_rate`. -> i32 [capacity], ascending, then -1.
+// Partial FC: local rows of weight chosen in this step: those of the batch's labels, and those
+// whose Philox(seed, step, global class) falls under `sample_rate`. -> i32 [capacity], ascending,
+// then -1.
 struct SampleClasses {
   std::int64_t first_class = 0, local_classes = 0, capacity = 0;
   double sample_rate = 1;

@@ -134,11 +134,10 @@ class Planner {
       }
       t.offset = found ? best : end;
       plan_.arena_bytes = std::max(plan_.arena_bytes, t.offset + t.bytes);
-      placed.insert(std::upper_bound(placed.begin(), placed.end(), &t,
-                                     [](const Tenant* a, const Tenant* b) {
-                                       return a->offset < b->offset;
-                                     }),
-                    &t);
+      placed.insert(
+          std::upper_bound(placed.begin(), placed.end(), &t,
+                           [](const Tenant* a, const Tenant* b) { return a->offset < b->offset; }),
+          &t);
     }
   }
 

@@ -31,7 +31,7 @@ struct FTRAIN_API Plan {
   // By node, by output. Views share the block of what they view; states and inputs are resident,
   // one block each; fetched values stay to the end of the step.
   std::vector<std::vector<Block>> values;
-  std::vector<Block> scratch;  // by node
+  std::vector<Block> scratch;      // by node
   std::size_t resident_bytes = 0;  // inputs and states
   std::size_t state_bytes = 0;     // of which states
   std::size_t arena_bytes = 0;

@@ -16,7 +16,8 @@ class FTRAIN_API Backbone : public Configurable {
   static constexpr const char* kind = "backbone";
   ~Backbone() override;
 
-  // image [N, 3, H, W] in about [-1, 1] -> embedding [N, width]. ShapeError when H or W is too small.
+  // image [N, 3, H, W] in about [-1, 1] -> embedding [N, width]. ShapeError when H or W is too
+  // small.
   virtual Value forward(const Scope& scope, Value image) const = 0;
 };
 

@@ -20,8 +20,8 @@ std::uint64_t stream_of(const std::string& name) {
 Value conv2d(const Scope& scope, const std::string& name, Value x, std::int64_t out,
              std::int64_t kernel, const ops::Conv2d& options, Initializer weight) {
   const Scope layer = scope / name;
-  const Value w = layer.parameter("weight", {out, x.shape()[1] / options.groups, kernel, kernel},
-                                  weight);
+  const Value w =
+      layer.parameter("weight", {out, x.shape()[1] / options.groups, kernel, kernel}, weight);
   return named(ops::conv2d(x, w, options), scope.path(name));
 }
 
@@ -36,9 +36,8 @@ Value batch_norm(const Scope& scope, const std::string& name, Value x,
   const Value running_mean = layer.statistic("running_mean", channels, 0);
   const Value running_variance = layer.statistic("running_var", channels, 1);
   if (!build.training) {
-    return named(
-        ops::batch_norm_fixed(x, running_mean, running_variance, gamma, beta, options.eps),
-        scope.path(name));
+    return named(ops::batch_norm_fixed(x, running_mean, running_variance, gamma, beta, options.eps),
+                 scope.path(name));
   }
   const std::int64_t ranks = build.global_norm ? build.ranks : 1;
   const std::int64_t groups = build.global_norm ? 1 : build.norm_groups;
@@ -51,8 +50,8 @@ Value batch_norm(const Scope& scope, const std::string& name, Value x,
 }
 
 Value prelu(const Scope& scope, const std::string& name, Value x) {
-  const Value slope = (scope / name).parameter("weight", {x.shape()[1]},
-                                               {Initializer::Kind::constant, 0.25, 0});
+  const Value slope =
+      (scope / name).parameter("weight", {x.shape()[1]}, {Initializer::Kind::constant, 0.25, 0});
   return named(ops::prelu(x, slope), scope.path(name));
 }
 
@@ -67,9 +66,9 @@ Value linear(const Scope& scope, const std::string& name, Value x, std::int64_t 
 Value dropout(const Scope& scope, const std::string& name, Value x, double p) {
   const Build& build = scope.build();
   if (!build.training || p == 0) return x;
-  return named(ops::dropout(x, p, build.step, build.seed ^ stream_of(scope.path(name)),
-                            build.first_sample),
-               scope.path(name));
+  return named(
+      ops::dropout(x, p, build.step, build.seed ^ stream_of(scope.path(name)), build.first_sample),
+      scope.path(name));
 }
 
 }  // namespace ftrain::layers

@@ -18,7 +18,8 @@ struct BatchNormOptions {
   bool frozen_gamma = false;  // gamma is 1, untrained and without decay
 };
 // Adds `name`.weight, .bias, .running_mean, .running_var. In training: batch statistics (as the
-// build's grouping says) and an update of the running ones at the end of the step; else the running.
+// build's grouping says) and an update of the running ones at the end of the step; else the
+// running.
 FTRAIN_API Value batch_norm(const Scope& scope, const std::string& name, Value x,
                             const BatchNormOptions& options = {});
 

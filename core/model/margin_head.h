@@ -25,9 +25,9 @@ struct Dual {
 // What margins in the literature need to know of a row beside the cosine in hand.
 template <class T>
 struct MarginRow {
-  T target;          // cosine of the row with its own class
-  T norm;            // length of its feature before normalisation
-  T norm_mean;       // mean and deviation of the lengths over the batch
+  T target;     // cosine of the row with its own class
+  T norm;       // length of its feature before normalisation
+  T norm_mean;  // mean and deviation of the lengths over the batch
   T norm_deviation;
 };
 
@@ -63,8 +63,10 @@ class FTRAIN_API Margin : public Payload {
 
   template <class T>
   const MarginFunctions<T>& functions() const {
-    if constexpr (sizeof(T) == sizeof(float)) return f32;
-    else return f64;
+    if constexpr (sizeof(T) == sizeof(float))
+      return f32;
+    else
+      return f64;
   }
 };
 

@@ -36,8 +36,10 @@ class FTRAIN_API Update : public Payload {
 
   template <class T>
   UpdateFunction<T> function() const {
-    if constexpr (sizeof(T) == sizeof(float)) return f32;
-    else return f64;
+    if constexpr (sizeof(T) == sizeof(float))
+      return f32;
+    else
+      return f64;
   }
 };
 
@@ -64,8 +66,8 @@ class FTRAIN_API Optimizer : public Configurable {
 
   double rate = 0.1;
   double weight_decay = 5e-4;
-  std::optional<double> clip;          // global norm of the backbone's gradient; absent: none
-  std::vector<std::string> no_decay;   // "vectors" (rank 1), or parts of parameter names
+  std::optional<double> clip;         // global norm of the backbone's gradient; absent: none
+  std::vector<std::string> no_decay;  // "vectors" (rank 1), or parts of parameter names
   double center_rate_factor = 1, center_decay_factor = 1;
 };
 

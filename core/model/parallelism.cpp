@@ -22,8 +22,7 @@ void Parallelism::configure(Keys& keys) {
                     {"rank", "global"}});
 }
 
-std::vector<Value> Parallelism::reduce(const StepBuild& build,
-                                       std::vector<Value> gradients) const {
+std::vector<Value> Parallelism::reduce(const StepBuild& build, std::vector<Value> gradients) const {
   // Buckets of 16 MB: few collectives, and the first can go while the backward walk continues.
   constexpr std::size_t bucket_bytes = std::size_t{16} << 20;
   std::vector<Value> bucket, reduced;
@@ -42,8 +41,7 @@ std::vector<Value> Parallelism::reduce(const StepBuild& build,
   return reduced;
 }
 
-Parallelism::Shard Parallelism::shard(std::int64_t classes, std::int64_t rank,
-                                      std::int64_t ranks) {
+Parallelism::Shard Parallelism::shard(std::int64_t classes, std::int64_t rank, std::int64_t ranks) {
   const std::int64_t each = classes / ranks, more = classes % ranks;
   return {each * rank + std::min(rank, more), each + (rank < more ? 1 : 0)};
 }

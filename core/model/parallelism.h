@@ -35,8 +35,8 @@ struct StepBuild {
 };
 
 struct ClassCenterStep {
-  Value loss;        // scalar, the same on every rank
-  Value ok;          // scalar f32: 1 when the loss is finite
+  Value loss;               // scalar, the same on every rank
+  Value ok;                 // scalar f32: 1 when the loss is finite
   std::vector<Seed> seeds;  // where the backward walk to the backbone begins
 };
 

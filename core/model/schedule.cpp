@@ -13,8 +13,7 @@ void Schedule::configure(Keys& keys) {
   keys.bind("warmup_from", warmup_from_, "factor at the warm-up's first step", between(0, 1));
 }
 
-double Schedule::factor(std::int64_t step, std::int64_t steps,
-                        std::int64_t steps_per_epoch) const {
+double Schedule::factor(std::int64_t step, std::int64_t steps, std::int64_t steps_per_epoch) const {
   const double unit = unit_ == "epoch" ? static_cast<double>(steps_per_epoch) : 1.0;
   if (update_ == "epoch") step -= step % steps_per_epoch;
   const double position = static_cast<double>(step) / unit;

@@ -25,8 +25,8 @@ class FTRAIN_API Schedule : public Configurable {
   // for epochs). position counts from the start of training, warm-up included; so does length.
   virtual double curve(double position, double length, double warmup) const = 0;
 
-  double warmup_ = 0;        // in units
-  double warmup_from_ = 0;   // factor at step 0
+  double warmup_ = 0;       // in units
+  double warmup_from_ = 0;  // factor at step 0
   std::string unit_ = "step";
   std::string update_ = "step";  // the factor moves with every step, or at epochs' starts
 };

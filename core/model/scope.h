@@ -1,4 +1,5 @@
-// Where a backbone builds: a graph, a name prefix, and how the step treats randomness and statistics.
+// Where a backbone builds: a graph, a name prefix, and how the step treats randomness and
+// statistics.
 //
 //   Value forward(Scope& scope, Value x) const override {
 //     x = layers::conv2d(scope, "conv1", x, 64, 3, {.stride = 1, .padding = 1});
@@ -25,7 +26,7 @@ struct Build {
   bool training = true;
   DType dtype = DType::f32;
   std::uint64_t seed = 0;
-  Value step = {};                // i64 scalar input; training only
+  Value step = {};  // i64 scalar input; training only
   std::int64_t rank = 0, ranks = 1;
   std::int64_t first_sample = 0;  // global index of this rank's first sample in a step
   // Batch-norm statistics: groups of samples within the rank's batch, or all ranks together.
@@ -37,7 +38,8 @@ struct Build {
 
 class FTRAIN_API Scope {
  public:
-  explicit Scope(Build& build, std::string prefix = {}) : build_(build), prefix_(std::move(prefix)) {}
+  explicit Scope(Build& build, std::string prefix = {})
+      : build_(build), prefix_(std::move(prefix)) {}
 
   // "layer1" -> names below it begin with "layer1.".
   Scope operator/(const std::string& name) const { return Scope(build_, path(name)); }

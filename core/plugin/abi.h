@@ -21,9 +21,11 @@
 #define FTRAIN_COMPILER "gcc" FTRAIN_STRINGIFY(__GNUC__)
 #endif
 
-#define FTRAIN_BUILD                                                                      \
-  "abi" FTRAIN_STRINGIFY(FTRAIN_ABI) " " FTRAIN_COMPILER " c++" FTRAIN_STRINGIFY(__cplusplus) \
-      " cxx11abi" FTRAIN_STRINGIFY(_GLIBCXX_USE_CXX11_ABI) " headers " FTRAIN_HEADERS_HASH
+#define FTRAIN_BUILD                                                                 \
+  "abi" FTRAIN_STRINGIFY(                                                            \
+      FTRAIN_ABI) " " FTRAIN_COMPILER                                                \
+                  " c++" FTRAIN_STRINGIFY(__cplusplus) " cxx11abi" FTRAIN_STRINGIFY( \
+                      _GLIBCXX_USE_CXX11_ABI) " headers " FTRAIN_HEADERS_HASH
 
 namespace ftrain {
 class Registry;
@@ -48,10 +50,10 @@ struct FtrainPlugin {
 #endif
 
 // FTRAIN_PLUGIN(tiny, registry) { registry.add<ftrain::Backbone, Tiny>("tiny", "one layer"); }
-#define FTRAIN_PLUGIN(plugin, registry)                                                       \
-  static void ftrain_setup_##plugin(ftrain::Registry&);                                       \
-  extern "C" FTRAIN_API const FtrainPlugin FTRAIN_PLUGIN_SYMBOL;                              \
-  extern "C" const FtrainPlugin FTRAIN_PLUGIN_SYMBOL = {                                      \
-      sizeof(FtrainPlugin), #plugin, FTRAIN_PLUGIN_VERSION, FTRAIN_BUILD,                     \
-      [](ftrain::Registry* r) { ftrain_setup_##plugin(*r); }};                                \
+#define FTRAIN_PLUGIN(plugin, registry)                                   \
+  static void ftrain_setup_##plugin(ftrain::Registry&);                   \
+  extern "C" FTRAIN_API const FtrainPlugin FTRAIN_PLUGIN_SYMBOL;          \
+  extern "C" const FtrainPlugin FTRAIN_PLUGIN_SYMBOL = {                  \
+      sizeof(FtrainPlugin), #plugin, FTRAIN_PLUGIN_VERSION, FTRAIN_BUILD, \
+      [](ftrain::Registry* r) { ftrain_setup_##plugin(*r); }};            \
   static void ftrain_setup_##plugin(ftrain::Registry& registry)

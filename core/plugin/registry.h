@@ -57,8 +57,8 @@ class FTRAIN_API Registry {
   template <PluginInterface Interface>
   std::unique_ptr<Interface> create(const std::string& name, const Table& table,
                                     std::vector<std::string> others = {}) {
-    return std::unique_ptr<Interface>(
-        static_cast<Interface*>(create_entry(Interface::kind, name, table, std::move(others)).release()));
+    return std::unique_ptr<Interface>(static_cast<Interface*>(
+        create_entry(Interface::kind, name, table, std::move(others)).release()));
   }
   // The plugin that `[kind] plugin = "..."` of the job names.
   template <PluginInterface Interface>

@@ -24,8 +24,8 @@ class FTRAIN_API Communicator : public Configurable {
   static constexpr const char* kind = "communicator";
   ~Communicator() override;
 
-  // Joins the `size` ranks of `job` as number `rank`; returns when all are there. Called once, after
-  // configure().
+  // Joins the `size` ranks of `job` as number `rank`; returns when all are there. Called once,
+  // after configure().
   virtual void connect(int rank, int size, const std::string& job) = 0;
 
   virtual int rank() const = 0;

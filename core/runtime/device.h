@@ -37,7 +37,7 @@ class FTRAIN_API StateStore {
  public:
   virtual ~StateStore();
   struct Entry {
-    StateSpec spec;      // with the physical layout in spec.type.layout
+    StateSpec spec;  // with the physical layout in spec.type.layout
     std::size_t bytes = 0;
   };
   virtual const std::vector<Entry>& entries() const = 0;

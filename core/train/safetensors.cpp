@@ -86,7 +86,9 @@ FileSeal write_safetensors(const std::filesystem::path& path, std::span<const Te
   for (std::size_t i = 0; i < 8; ++i) prefix[i] = static_cast<std::uint8_t>(length >> (8 * i));
   file.write(prefix.data(), prefix.size());
   file.write(header.data(), header.size());
-  for (const TensorView* tensor : order) file.write(tensor->data, tensor->bytes());
+  for (const TensorView* tensor : order) {
+    file.write(tensor->data || !tensor->make ? tensor->data : tensor->make(), tensor->bytes());
+  }
   return file.close();
 }
 

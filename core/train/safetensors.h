@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -21,12 +22,15 @@
 
 namespace ftrain {
 
-// A tensor in someone else's memory: `data` must outlive the view.
+// A tensor in someone else's memory: `data` must outlive the view. A writer also takes views whose
+// data are made when their turn comes: `data` is nullptr, and what make() returns stays until the
+// next tensor's turn.
 struct TensorView {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
   const void* data = nullptr;
+  std::function<const void*()> make = nullptr;
 
   std::size_t bytes() const { return static_cast<std::size_t>(shape.elements()) * size_of(dtype); }
 };

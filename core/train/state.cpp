@@ -7,6 +7,7 @@
 #include <limits>
 #include <numbers>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "core/base/error.h"
@@ -30,6 +31,20 @@ double first_value(const Initializer& init, std::uint64_t key, std::uint64_t i) 
   if (init.kind == Initializer::Kind::uniform) return init.a + (init.b - init.a) * u;
   const double v = static_cast<double>(draw.bits64(1) >> 11) * 0x1p-53;
   return init.a + init.b * std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
+}
+
+// Calls work(i) for 0 <= i < count, on all cores when there is enough to do.
+template <class Work>
+void in_parallel(std::size_t count, const Work& work) {
+  constexpr std::size_t worth_a_thread = 1 << 16;
+  const std::size_t threads = std::clamp<std::size_t>(
+      count / worth_a_thread, 1, std::max(1u, std::thread::hardware_concurrency()));
+  std::vector<std::jthread> pool;
+  for (std::size_t t = 0; t < threads; ++t) {
+    pool.emplace_back([&, t] {
+      for (std::size_t i = count * t / threads; i < count * (t + 1) / threads; ++i) work(i);
+    });
+  }
 }
 
 // Rows of a logical tensor.
@@ -124,9 +139,9 @@ void initialize(StateStore& store, std::uint64_t seed) {
                                      : 0;
     const std::uint64_t key = mix64(seed, stream_of(spec.name));
     std::vector<float> values(count);
-    for (std::size_t i = 0; i < count; ++i) {
+    in_parallel(count, [&](std::size_t i) {
       values[i] = static_cast<float>(first_value(spec.initializer, key, offset + i));
-    }
+    });
     store.write(spec.name, values.data());
   }
 }
@@ -175,15 +190,18 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, std::
                                       const CheckpointExtra& extra, Communicator* communicator) {
   const int rank = communicator ? communicator->rank() : 0;
   const int ranks = communicator ? communicator->size() : 1;
-  std::vector<std::vector<std::byte>> values;
+  // One tensor at a time: a checkpoint needs no second copy of the state.
+  std::vector<std::byte> value;
   std::vector<TensorView> tensors;
   for (const StateStore::Entry& entry : store.entries()) {
     const StateSpec& spec = entry.spec;
     // What every rank holds alike is the first rank's to write.
     if (rank > 0 && !is_part(spec)) continue;
-    values.emplace_back(entry.spec.type.bytes());
-    store.read(spec.name, values.back().data());
-    tensors.push_back({piece_name(spec), spec.type.dtype, spec.type.shape, values.back().data()});
+    tensors.push_back({piece_name(spec), spec.type.dtype, spec.type.shape, nullptr, [&] {
+                         value.resize(spec.type.bytes());
+                         store.read(spec.name, value.data());
+                         return value.data();
+                       }});
   }
   const auto shard = [](int r) { return "rank-" + std::to_string(r); };
   std::optional<CheckpointWriter> writer;

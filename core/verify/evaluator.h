@@ -24,7 +24,8 @@ struct Embeddings {
 
 class FTRAIN_API Evaluator {
  public:
-  // `executable` has the input image u8 [batch, size, size, 3] and the fetch embedding [batch, width].
+  // `executable` has the input image u8 [batch, size, size, 3] and the fetch embedding [batch,
+  // width].
   Evaluator(Executable& executable, std::int64_t batch, std::int64_t image_size,
             std::int64_t width);
 

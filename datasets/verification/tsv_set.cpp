@@ -8,6 +8,29 @@
 #include "core/base/mapped_file.h"
 
 namespace ftrain {
+namespace {
+
+// Both kinds of pairs dealt evenly, each in its own order.
+std::vector<Pair> dealt(const std::vector<Pair>& pairs) {
+  std::vector<Pair> same, different, result;
+  for (const Pair& pair : pairs) (pair.same ? same : different).push_back(pair);
+  std::size_t s = 0, d = 0;
+  while (result.size() < pairs.size()) {
+    // The kind that is behind its share of what has been dealt; `same` first when both are even.
+    const bool take_same = s < same.size() && s * different.size() <= d * same.size();
+    result.push_back(take_same ? same[s++] : different[d++]);
+  }
+  return result;
+}
+
+}  // namespace
+
+void TsvSet::configure(Keys& keys) {
+  keys.bind("order", order_,
+            "even: pairs of one and of two people are dealt evenly over the folds; file: as the "
+            "list has them",
+            one_of(std::vector<std::string>{"even", "file"}));
+}
 
 void TsvSet::open(const std::filesystem::path& path, std::uint64_t) {
   files_.clear();
@@ -48,6 +71,7 @@ void TsvSet::open(const std::filesystem::path& path, std::uint64_t) {
     pairs_.push_back({images[0], images[1], verdict == "1"});
   }
   if (pairs_.empty()) throw DataError(path.string() + ": holds no pairs");
+  if (order_ == "even") pairs_ = dealt(pairs_);
 }
 
 std::vector<std::uint8_t> TsvSet::image(std::int64_t index) const {

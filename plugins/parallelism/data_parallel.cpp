@@ -37,8 +37,8 @@ struct DataParallel final : Parallelism {
     const auto [gradient, own_dweight] = ops::class_center_backward(
         features, norms, labels, weight, target, log_sum, inverse, {}, options);
     const Value dweight = ops::all_reduce_sum(own_dweight, ranks);
-    ops::optimizer_update(weight, slots, dweight, build.rate, {}, ok, update, policy.rate_factor,
-                          policy.decay);
+    ops::optimizer_update(weight, slots, dweight, ops::cast(build.rate, weight.dtype()), {}, ok,
+                          update, policy.rate_factor, policy.decay);
     return {loss, ok, {{features, gradient}}};
   }
 };

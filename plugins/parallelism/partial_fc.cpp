@@ -31,9 +31,10 @@ struct PartialFc final : Parallelism {
                                 Value labels) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
     const auto [weight, slots] = centers(build, embedding, own);
-    const double rate = num_sample ? std::min(1.0, static_cast<double>(*num_sample) /
-                                                       static_cast<double>(build.classes))
-                                   : sample_rate;
+    const double rate =
+        num_sample
+            ? std::min(1.0, static_cast<double>(*num_sample) / static_cast<double>(build.classes))
+            : sample_rate;
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first,
                                  {rate, rows == "all"});
   }

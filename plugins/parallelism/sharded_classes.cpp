@@ -38,8 +38,8 @@ ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, V
   }
   const Value target =
       ops::all_reduce_sum(ops::target_cosine(features, all_labels, weight, centers), ranks);
-  const auto [stats, inverse] = ops::class_center_forward(features, norms, all_labels, weight,
-                                                          target, sampled, centers);
+  const auto [stats, inverse] =
+      ops::class_center_forward(features, norms, all_labels, weight, target, sampled, centers);
   const Value all_stats = ops::all_gather(ops::reshape(stats, {1, batch, 2}), ranks);
   const auto [loss, log_sum] = ops::margin_loss(all_stats, norms, target, centers);
   const Value ok = ops::all_finite({loss});

@@ -22,8 +22,8 @@ struct Made {
   Made(const std::string& plugin, const std::string& keys, Shape image = {4, 3, 112, 112},
        bool training = true) {
     static Registry registry({FTRAIN_PLUGINS});
-    const auto backbone = registry.create<Backbone>(
-        Job::parse("[backbone]\nplugin = \"" + plugin + "\"\n" + keys));
+    const auto backbone =
+        registry.create<Backbone>(Job::parse("[backbone]\nplugin = \"" + plugin + "\"\n" + keys));
     const Value step = graph.input("step", {DType::i64, {}});
     const Value x = graph.input("image", {DType::f32, std::move(image)});
     Build build{.graph = graph, .training = training};
@@ -62,7 +62,9 @@ struct Published {
   const char *name, *plugin, *keys;
   std::int64_t parameters, entries;
 };
-void PrintTo(const Published& p, std::ostream* out) { *out << p.name; }
+void PrintTo(const Published& p, std::ostream* out) {
+  *out << p.name;
+}
 
 class PublishedSizes : public testing::TestWithParam<Published> {};
 INSTANTIATE_TEST_SUITE_P(
@@ -159,9 +161,9 @@ TEST(MobileFaceNet, NamesItsParametersAsArcFaceTorch) {
         "layers.1.layers.0.weight", "layers.2.layers.0.layers.1.weight",
         "layers.2.layers.2.layers.1.bias", "layers.3.layers.0.layers.2.layers.0.weight",
         "layers.3.layers.3.layers.1.layers.2.weight", "layers.7.layers.1.layers.0.layers.0.weight",
-        "conv_sep.layers.0.weight", "conv_sep.layers.2.weight",
-        "features.layers.0.layers.0.weight", "features.layers.0.layers.1.weight",
-        "features.layers.2.weight", "features.layers.3.running_var"}) {
+        "conv_sep.layers.0.weight", "conv_sep.layers.2.weight", "features.layers.0.layers.0.weight",
+        "features.layers.0.layers.1.weight", "features.layers.2.weight",
+        "features.layers.3.running_var"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_EQ(made.spec("layers.0.layers.0.weight").type.shape, (Shape{128, 3, 3, 3}));

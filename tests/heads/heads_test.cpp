@@ -1,5 +1,5 @@
-// Every head: known values, slopes against finite differences in double, the choice of gradient, the
-// filter, and the corners where heads meet.
+// Every head: known values, slopes against finite differences in double, the choice of gradient,
+// the filter, and the corners where heads meet.
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -14,8 +14,8 @@ namespace {
 
 std::shared_ptr<const Margin> margin(const std::string& plugin, const std::string& keys = "") {
   static Registry registry({FTRAIN_PLUGINS});
-  const auto head = registry.create<MarginHead>(
-      Job::parse("[head]\nplugin = \"" + plugin + "\"\n" + keys));
+  const auto head =
+      registry.create<MarginHead>(Job::parse("[head]\nplugin = \"" + plugin + "\"\n" + keys));
   return head->margin();
 }
 
@@ -43,16 +43,16 @@ struct Case {
 };
 
 class Heads : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(
-    All, Heads,
-    testing::Values(Case{"softmax", ""}, Case{"softmax", "scale = 3"},
-                    Case{"normalized_softmax", "scale = 30"}, Case{"arcface", ""},
-                    Case{"arcface", "margin = 0.3"}, Case{"cosface", ""},
-                    Case{"cosface", "margin = 0.1\nscale = 24"},
-                    Case{"combined", "m1 = 1.1\nm2 = 0.3\nm3 = 0.2"},
-                    Case{"combined", "m1 = 1.35\nm3 = 0.1"},
-                    Case{"combined", "m1 = 0.9\nm2 = 0.5"},
-                    Case{"arcface", "interclass_filtering_threshold = 0.25"}));
+INSTANTIATE_TEST_SUITE_P(All, Heads,
+                         testing::Values(Case{"softmax", ""}, Case{"softmax", "scale = 3"},
+                                         Case{"normalized_softmax", "scale = 30"},
+                                         Case{"arcface", ""}, Case{"arcface", "margin = 0.3"},
+                                         Case{"cosface", ""},
+                                         Case{"cosface", "margin = 0.1\nscale = 24"},
+                                         Case{"combined", "m1 = 1.1\nm2 = 0.3\nm3 = 0.2"},
+                                         Case{"combined", "m1 = 1.35\nm3 = 0.1"},
+                                         Case{"combined", "m1 = 0.9\nm2 = 0.5"},
+                                         Case{"arcface", "interclass_filtering_threshold = 0.25"}));
 
 TEST_P(Heads, SlopesAreThoseOfTheValues) {
   const auto m = margin(GetParam().plugin, GetParam().keys);

@@ -135,7 +135,7 @@ TEST_F(Launch, RanksOfOneProcessFollowOneRank) {
   // Small, clipped steps: a network this small amplifies rounding quickly.
   const std::vector<std::string> shared{"--set", "parallelism.plugin=model_parallel",
                                         "--set", "parallelism.batch_norm=global",
-                                        "--set", "optimizer.rate=0.01",
+                                        "--set", "optimizer.rate=0.001",
                                         "--set", "optimizer.clip=1.0"};
   std::vector<std::string> one = shared, two = shared;
   one.insert(one.end(), {"--set", "dataset.batch=16"});
@@ -189,6 +189,16 @@ TEST_F(Launch, FullDiskAtACheckpointLeavesTheOlderOne) {
   ASSERT_EQ(ftrain(run("a")).code, 0);
   ASSERT_EQ(ftrain(run("whole")).code, 0);
   EXPECT_EQ(metrics("a"), metrics("whole"));
+}
+
+// A verification file is a pickle, and a pickle can ask for anything to be run.
+TEST_F(Launch, HostilePicklesRunNothing) {
+  write("evil.bin", "cos\nsystem\n(S'touch owned'\ntR.");
+  const Result result = ftrain(run("a", {"--set", "verify.sets=[\"evil.bin\"]"}));
+  EXPECT_EQ(result.code, 3) << result.err;
+  EXPECT_THAT(result.err, AllOf(HasSubstr("evil.bin"), HasSubstr("system")));
+  EXPECT_FALSE(fs::exists(folder_ / "owned"));
+  EXPECT_FALSE(fs::exists(run_folder("a")));
 }
 
 // A .rec file of `labels.size()` small JPEGs, `corrupt` of them damaged.

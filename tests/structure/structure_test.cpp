@@ -124,7 +124,9 @@ TEST(Structure, BoostDllIsSeenInTheLoaderAlone) {
 }
 
 TEST(Structure, LogAndJsonLibrariesAreInNoHeader) {
-  EXPECT_THAT(offenders(all_folders(),
+  std::vector<std::string> folders{"core", "launch"};  // tests may: no nvcc reads their headers
+  folders.insert(folders.end(), siblings.begin(), siblings.end());
+  EXPECT_THAT(offenders(folders,
                         [](const Include& i) {
                           const bool outside = i.header.starts_with("spdlog/") ||
                                                i.header.starts_with("fmt/") ||

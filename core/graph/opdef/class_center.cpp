@@ -1,12 +1,12 @@
-// Operand orders, for kernels:
-//   target_cosine          features, labels, weight                                 -> cosine
-//   class_center_forward   features, norms, labels, weight, target, rows            -> stats, inverse
-//   margin_loss            stats, norms, target                                     -> loss, log_sum
-//   class_center_backward  features, norms, labels, weight, target, log_sum,
-//                          inverse, rows                                            -> dfeatures, dweight
-//   class_center_update    the same, rate, ok, slots...                             -> dfeatures
-//   sample_classes         labels, step                                             -> rows
-// `rows` may be invalid: all rows of the weight.
+// Operand orders, for kernels (`rows` may be invalid: all rows of the weight):
+//
+//   target_cosine          features, labels, weight -> cosine
+//   class_center_forward   features, norms, labels, weight, target, rows -> stats, inverse
+//   margin_loss            stats, norms, target -> loss, log_sum
+//   class_center_backward  features, norms, labels, weight, target, log_sum, inverse, rows
+//                          -> dfeatures, dweight
+//   class_center_update    the same, then rate, ok, slots... -> dfeatures
+//   sample_classes         labels, step -> rows
 #include "core/graph/opdef.h"
 #include "core/graph/ops.h"
 
@@ -14,9 +14,8 @@ namespace ftrain {
 namespace {
 
 Attributes attributes_of(const ops::ClassCenters& c) {
-  return {{"margin", c.margin},
-          {"first_class", c.first_class},
-          {"gradient_scale", c.gradient_scale}};
+  return {
+      {"margin", c.margin}, {"first_class", c.first_class}, {"gradient_scale", c.gradient_scale}};
 }
 
 void require_operands(const Node& node, std::size_t labels, std::size_t weight) {

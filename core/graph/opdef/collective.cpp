@@ -12,7 +12,9 @@ std::vector<TensorType> like_inputs(const Node& node) {
   return types;
 }
 
-std::int64_t ranks_of(const Node& node) { return node.attributes.integer("ranks"); }
+std::int64_t ranks_of(const Node& node) {
+  return node.attributes.integer("ranks");
+}
 
 std::vector<TensorType> infer_gather(const Node& node) {
   TensorType type = node.input(0);
@@ -29,8 +31,8 @@ std::vector<TensorType> infer_scatter(const Node& node) {
   return {type};
 }
 
-// The loss is the mean over the global batch and every rank holds its own share of each gradient, so
-// a sum's gradient is the sum of the ranks' gradients.
+// The loss is the mean over the global batch and every rank holds its own share of each gradient,
+// so a sum's gradient is the sum of the ranks' gradients.
 Values vjp_all_reduce(Graph&, const Node& node, const Values& dy) {
   return ops::all_reduce_sum(dy, ranks_of(node));
 }

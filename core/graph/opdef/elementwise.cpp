@@ -7,7 +7,9 @@ namespace {
 
 using Values = std::vector<Value>;
 
-std::vector<TensorType> like_first(const Node& node) { return {node.input(0)}; }
+std::vector<TensorType> like_first(const Node& node) {
+  return {node.input(0)};
+}
 
 std::vector<TensorType> infer_same(const Node& node) {
   require(node.input(0) == node.input(1), node, "both operands must have one type and shape");
@@ -41,7 +43,9 @@ std::vector<TensorType> infer_cast(const Node& node) {
   return {type};
 }
 
-Values vjp_add(Graph&, const Node&, const Values& dy) { return {dy[0], dy[0]}; }
+Values vjp_add(Graph&, const Node&, const Values& dy) {
+  return {dy[0], dy[0]};
+}
 
 Values vjp_mul(Graph&, const Node& node, const Values& dy) {
   return {ops::mul(dy[0], node.inputs[1]), ops::mul(dy[0], node.inputs[0])};
@@ -88,15 +92,27 @@ const OpDef dropout_op{.name = "dropout", .infer = like_first, .vjp = vjp_dropou
 
 namespace ops {
 
-Value add(Value a, Value b) { return a.graph().emit(add_op, {a, b}); }
-Value mul(Value a, Value b) { return a.graph().emit(mul_op, {a, b}); }
+Value add(Value a, Value b) {
+  return a.graph().emit(add_op, {a, b});
+}
+Value mul(Value a, Value b) {
+  return a.graph().emit(mul_op, {a, b});
+}
 Value scale(Value x, double factor) {
   return x.graph().emit(scale_op, {x}, {{"factor", factor}});
 }
-Value scale_by(Value x, Value factor) { return x.graph().emit(scale_by_op, {x, factor}); }
-Value relu(Value x) { return x.graph().emit(relu_op, {x}); }
-Value relu_grad(Value dy, Value x) { return x.graph().emit(relu_grad_op, {dy, x}); }
-Value prelu(Value x, Value slope) { return x.graph().emit(prelu_op, {x, slope}); }
+Value scale_by(Value x, Value factor) {
+  return x.graph().emit(scale_by_op, {x, factor});
+}
+Value relu(Value x) {
+  return x.graph().emit(relu_op, {x});
+}
+Value relu_grad(Value dy, Value x) {
+  return x.graph().emit(relu_grad_op, {dy, x});
+}
+Value prelu(Value x, Value slope) {
+  return x.graph().emit(prelu_op, {x, slope});
+}
 PReluGrad prelu_grad(Value dy, Value x, Value slope) {
   const Value dx = x.graph().emit(prelu_grad_op, {dy, x, slope});
   return {dx, dx.sibling(1)};
@@ -107,10 +123,9 @@ Value cast(Value x, DType to) {
 }
 Value dropout(Value x, double p, Value step, std::uint64_t seed, std::int64_t first_sample) {
   if (p == 0) return x;
-  return x.graph().emit(dropout_op, {x, step},
-                        {{"p", p},
-                         {"seed", static_cast<std::int64_t>(seed)},
-                         {"first_sample", first_sample}});
+  return x.graph().emit(
+      dropout_op, {x, step},
+      {{"p", p}, {"seed", static_cast<std::int64_t>(seed)}, {"first_sample", first_sample}});
 }
 
 }  // namespace ops

@@ -27,7 +27,9 @@ Value all_finite(std::vector<Value> scalars) {
   Graph& graph = scalars.at(0).graph();
   return graph.emit(finite_op, std::move(scalars));
 }
-Value sqrt(Value x) { return x.graph().emit(sqrt_op, {x}); }
+Value sqrt(Value x) {
+  return x.graph().emit(sqrt_op, {x});
+}
 Value constant(Graph& graph, double value) {
   return graph.emit(constant_op, {}, {{"value", value}});
 }

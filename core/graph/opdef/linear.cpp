@@ -28,7 +28,9 @@ std::vector<TensorType> infer_add_bias(const Node& node) {
   return {node.input(0)};
 }
 
-Values vjp_add_bias(Graph&, const Node&, const Values& dy) { return {dy[0], ops::sum_rows(dy[0])}; }
+Values vjp_add_bias(Graph&, const Node&, const Values& dy) {
+  return {dy[0], ops::sum_rows(dy[0])};
+}
 
 std::vector<TensorType> infer_reshape(const Node& node) {
   const Shape shape(node.attributes.integers("shape"));
@@ -43,8 +45,7 @@ Values vjp_reshape(Graph&, const Node& node, const Values& dy) {
 
 const OpDef matmul_op{.name = "matmul", .infer = infer_matmul, .vjp = vjp_matmul};
 const OpDef add_bias_op{.name = "add_bias", .infer = infer_add_bias, .vjp = vjp_add_bias};
-const OpDef reshape_op{
-    .name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .view = true};
+const OpDef reshape_op{.name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .view = true};
 
 }  // namespace
 
@@ -54,7 +55,9 @@ Value matmul(Value a, Value b, bool transpose_a, bool transpose_b) {
   return a.graph().emit(matmul_op, {a, b},
                         {{"transpose_a", transpose_a}, {"transpose_b", transpose_b}});
 }
-Value add_bias(Value x, Value bias) { return x.graph().emit(add_bias_op, {x, bias}); }
+Value add_bias(Value x, Value bias) {
+  return x.graph().emit(add_bias_op, {x, bias});
+}
 Value linear(Value x, Value weight, Value bias) {
   const Value y = matmul(x, weight, false, true);
   return bias.valid() ? add_bias(y, bias) : y;

@@ -45,7 +45,9 @@ std::vector<TensorType> infer_sums(const Node& node) {
   return {node.input(2), node.input(2)};
 }
 
-std::vector<TensorType> like_first(const Node& node) { return {node.input(0)}; }
+std::vector<TensorType> like_first(const Node& node) {
+  return {node.input(0)};
+}
 
 std::vector<TensorType> infer_running(const Node& node) {
   require(node.input(0).shape == Shape{node.input(2).shape[1]}, node,
@@ -69,15 +71,13 @@ Values vjp_batch_norm(Graph&, const Node& node, const Values& dy) {
   const ops::BatchNorm options{node.attributes.number("eps"), node.attributes.integer("ranks")};
   const ops::BatchNormSums local = ops::batch_norm_sums(dy[0], x, moments, options.eps);
   const Values all = ops::all_reduce_sum({local.gamma, local.beta}, options.ranks);
-  const Value dx =
-      ops::batch_norm_input_grad(dy[0], x, moments, gamma, {all[0], all[1]}, options);
+  const Value dx = ops::batch_norm_input_grad(dy[0], x, moments, gamma, {all[0], all[1]}, options);
   return {dx, {}, {}, ops::sum_groups(local.gamma), ops::sum_groups(local.beta)};
 }
 
 Values vjp_fixed(Graph&, const Node& node, const Values& dy) {
   const double eps = node.attributes.number("eps");
-  const Value dx =
-      ops::batch_norm_fixed_input_grad(dy[0], node.inputs[2], node.inputs[3], eps);
+  const Value dx = ops::batch_norm_fixed_input_grad(dy[0], node.inputs[2], node.inputs[3], eps);
   // gamma and beta keep gradients too, by the sums over one group with the fixed moments.
   const std::int64_t channels = node.input(1).shape[0];
   const ops::Moments fixed{ops::reshape(node.inputs[1], {1, channels}),
@@ -98,9 +98,9 @@ const OpDef fixed_op{.name = "batch_norm_fixed", .infer = infer_fixed, .vjp = vj
 const OpDef sums_op{.name = "batch_norm_sums", .infer = infer_sums};
 const OpDef input_grad_op{.name = "batch_norm_input_grad", .infer = like_first};
 const OpDef fixed_grad_op{.name = "batch_norm_fixed_input_grad", .infer = like_first};
-const OpDef running_op{.name = "update_running",
-                       .infer = infer_running,
-                       .writes = [](const Node&) { return std::vector<int>{0, 1}; }};
+const OpDef running_op{.name = "update_running", .infer = infer_running, .writes = [](const Node&) {
+                         return std::vector<int>{0, 1};
+                       }};
 // mean_i and var_i of `ranks` ranks -> var_i + (mean_i - mean)^2, the part of one rank.
 const OpDef spread_op{.name = "moment_spread", .infer = like_first};
 const OpDef sum_groups_op{.name = "sum_groups", .infer = infer_sum_groups};
@@ -133,9 +133,9 @@ BatchNormSums batch_norm_sums(Value dy, Value x, Moments moments, double eps) {
 
 Value batch_norm_input_grad(Value dy, Value x, Moments moments, Value gamma, BatchNormSums sums,
                             const BatchNorm& options) {
-  return x.graph().emit(
-      input_grad_op, {dy, x, moments.mean, moments.variance, gamma, sums.gamma, sums.beta},
-      {{"eps", options.eps}, {"ranks", options.ranks}});
+  return x.graph().emit(input_grad_op,
+                        {dy, x, moments.mean, moments.variance, gamma, sums.gamma, sums.beta},
+                        {{"eps", options.eps}, {"ranks", options.ranks}});
 }
 
 Value batch_norm_fixed_input_grad(Value dy, Value variance, Value gamma, double eps) {

@@ -1,7 +1,7 @@
 // Gradient ops of batch normalisation and row normalisation.
 //
-// With x^ = (x - mean) * inv, inv = 1 / sqrt(variance + eps), M = samples of a group times H W times
-// ranks:
+// With x^ = (x - mean) * inv, inv = 1 / sqrt(variance + eps), M = samples of a group times H W
+// times ranks:
 //   dbeta[c]  = sum dy          dgamma[c] = sum dy x^
 //   dx = gamma inv (dy - dbeta / M - x^ dgamma / M)
 // where the two sums in dx are over one group (all ranks together when the statistics are global).

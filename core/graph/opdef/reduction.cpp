@@ -7,7 +7,9 @@ namespace {
 
 using Values = std::vector<Value>;
 
-std::vector<TensorType> infer_scalar(const Node& node) { return {{node.input(0).dtype, Shape{}}}; }
+std::vector<TensorType> infer_scalar(const Node& node) {
+  return {{node.input(0).dtype, Shape{}}};
+}
 
 std::vector<TensorType> infer_pool(const Node& node) {
   const Shape& x = node.input(0).shape;
@@ -48,15 +50,21 @@ const OpDef repeat_rows_op{.name = "repeat_rows", .infer = infer_shape_attribute
 
 namespace ops {
 
-Value global_average_pool(Value x) { return x.graph().emit(pool_op, {x}); }
+Value global_average_pool(Value x) {
+  return x.graph().emit(pool_op, {x});
+}
 Value global_average_pool_grad(Value dy, const Shape& shape) {
   return dy.graph().emit(pool_grad_op, {dy}, {{"shape", shape.extents()}});
 }
-Value sum(Value x) { return x.graph().emit(sum_op, {x}); }
+Value sum(Value x) {
+  return x.graph().emit(sum_op, {x});
+}
 Value mean(Value x) {
   return scale(sum(x), 1.0 / static_cast<double>(x.shape().elements()));
 }
-Value sum_rows(Value x) { return x.graph().emit(sum_rows_op, {x}); }
+Value sum_rows(Value x) {
+  return x.graph().emit(sum_rows_op, {x});
+}
 Value squared_norm(std::vector<Value> tensors) {
   Graph& graph = tensors.at(0).graph();
   return graph.emit(squared_norm_op, std::move(tensors));

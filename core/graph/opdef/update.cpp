@@ -21,8 +21,7 @@ std::vector<int> writes_update(const Node& node) {
   return written;
 }
 
-const OpDef update_op{
-    .name = "optimizer_update", .infer = infer_update, .writes = writes_update};
+const OpDef update_op{.name = "optimizer_update", .infer = infer_update, .writes = writes_update};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // Ranks that are threads of one process: tests and small jobs need no launcher.
 //
-// Every collective is: post my buffer, meet, read the others' buffers in rank order, meet again. The
-// second meeting keeps a buffer in place until everyone has read it.
+// Every collective is: post my buffer, meet, read the others' buffers in rank order, meet again.
+// The second meeting keeps a buffer in place until everyone has read it.
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -109,10 +109,14 @@ class Local final : public ftrain::Communicator {
 
   void all_reduce(void* data, std::int64_t count, DType dtype, Reduction reduction) override {
     switch (dtype) {
-      case DType::f32: return reduce<float>(data, count, reduction);
-      case DType::f64: return reduce<double>(data, count, reduction);
-      case DType::i64: return reduce<std::int64_t>(data, count, reduction);
-      default: throw CommunicationError("all_reduce takes f32, f64 and i64");
+      case DType::f32:
+        return reduce<float>(data, count, reduction);
+      case DType::f64:
+        return reduce<double>(data, count, reduction);
+      case DType::i64:
+        return reduce<std::int64_t>(data, count, reduction);
+      default:
+        throw CommunicationError("all_reduce takes f32, f64 and i64");
     }
   }
 

@@ -13,6 +13,6 @@ void add_simd_kernels(KernelList& list);          // simd/: Highway, blocked lay
 void add_onednn_kernels(KernelList& list);        // onednn/: convolutions, products, reorders
 void add_class_center_kernels(KernelList& list);  // class_center/: plain and tiled walks
 void add_plain_class_center_kernels(KernelList& list);  // of them the oracle alone
-void add_collective_kernels(KernelList& list);    // collectives over a Communicator
+void add_collective_kernels(KernelList& list);          // collectives over a Communicator
 
 }  // namespace ftrain::cpu

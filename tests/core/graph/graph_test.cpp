@@ -42,8 +42,7 @@ TEST(Graph, InfersShapes) {
   EXPECT_EQ(ops::cast(x, DType::f64).dtype(), DType::f64);
   const Value image = g.input("image", {DType::u8, {2, 5, 7, 3}});
   const Value step = g.input("step", {DType::i64, {}});
-  EXPECT_EQ(ops::image_normalize(image, step, {}).type(),
-            (TensorType{DType::f32, {2, 3, 5, 7}}));
+  EXPECT_EQ(ops::image_normalize(image, step, {}).type(), (TensorType{DType::f32, {2, 3, 5, 7}}));
 }
 
 TEST(Graph, ErrorsNameTheOpTheRuleAndWhatCame) {
@@ -128,7 +127,8 @@ TEST(Graph, NodesStayWhereTheyAreWhileTheGraphGrows) {
 }
 
 TEST(Attributes, AreTypedAndPrinted) {
-  Attributes a{{"stride", std::int64_t{2}}, {"flip", 0.5}, {"shape", std::vector<std::int64_t>{1, 2}}};
+  Attributes a{
+      {"stride", std::int64_t{2}}, {"flip", 0.5}, {"shape", std::vector<std::int64_t>{1, 2}}};
   EXPECT_EQ(a.integer("stride"), 2);
   EXPECT_THROW(a.number("stride"), std::logic_error);
   EXPECT_THROW(a.integer("padding"), std::logic_error);

@@ -41,9 +41,9 @@ TEST(RemoveDead, KeepsWhatFetchesAndWritesNeedAndAllLeaves) {
   g.fetch("y", ops::add(x, x));
 
   const auto alive = remove_dead(g);
-  EXPECT_THAT(op_names(*alive), testing::ElementsAre("input", "input", "state", "state", "scale",
-                                                     "reshape", "constant", "update_running",
-                                                     "add"));
+  EXPECT_THAT(op_names(*alive),
+              testing::ElementsAre("input", "input", "state", "state", "scale", "reshape",
+                                   "constant", "update_running", "add"));
   EXPECT_EQ(alive->fetches()[0].value.node().op->name, "add");
   EXPECT_EQ(alive->inputs().size(), 2u);
   EXPECT_EQ(alive->states().size(), 2u);

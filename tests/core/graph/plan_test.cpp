@@ -94,8 +94,12 @@ void grow(Graph& g, std::mt19937& random, int nodes) {
   for (int i = 0; i < nodes; ++i) {
     const Value x = values[pick(values.size())];
     switch (pick(6)) {
-      case 0: values.push_back(ops::relu(x)); break;
-      case 1: values.push_back(ops::add(x, x)); break;
+      case 0:
+        values.push_back(ops::relu(x));
+        break;
+      case 1:
+        values.push_back(ops::add(x, x));
+        break;
       case 2:
         values.push_back(ops::reshape(x, {x.shape().elements() / 4, 4}));
         values.push_back(ops::reshape(values.back(), x.shape()));
@@ -115,7 +119,8 @@ void grow(Graph& g, std::mt19937& random, int nodes) {
         if (pick(2)) g.fetch("n", norms);
         break;
       }
-      default: values.push_back(ops::matmul(x, values[pick(values.size())], false, true));
+      default:
+        values.push_back(ops::matmul(x, values[pick(values.size())], false, true));
     }
     if (values.back().shape()[1] != 4) values.pop_back();  // the product stays, unused
     if (pick(8) == 0) g.fetch("f", values[pick(values.size())]);
@@ -202,9 +207,9 @@ TEST(Plan, CountsResidentBytesAndFindsThePeak) {
   Graph g;
   const Value x = g.input("x", {DType::f32, {16, 4}});
   const Value w = g.state({.name = "w", .type = {DType::f32, {5, 4}}});
-  const Value small = ops::matmul(x, w, false, true);                 // 2: 320 bytes
-  const Value big = ops::matmul(small, small, false, true);           // 3: 1024 bytes
-  const Value back = ops::matmul(big, ops::scale(small, 1));          // 4, 5
+  const Value small = ops::matmul(x, w, false, true);         // 2: 320 bytes
+  const Value big = ops::matmul(small, small, false, true);   // 3: 1024 bytes
+  const Value back = ops::matmul(big, ops::scale(small, 1));  // 4, 5
   g.fetch("y", back);
   const Plan plan = plan_memory(g, {});
   EXPECT_EQ(plan.resident_bytes, 256u + 128u);  // w's 80 bytes take two lines

@@ -31,8 +31,7 @@ TEST(Scope, NamesWhatItMakesAndFindsItAgain) {
   const Value w = scope.parameter("weight", {3}, {Initializer::Kind::normal, 0, 0.1});
   EXPECT_EQ(scope.parameter("weight", {3}, {}), w);
   const Value mean = scope.statistic("running_mean", {3}, 1);
-  EXPECT_THAT(state_names(g),
-              testing::ElementsAre("layer1.0.weight", "layer1.0.running_mean"));
+  EXPECT_THAT(state_names(g), testing::ElementsAre("layer1.0.weight", "layer1.0.running_mean"));
   EXPECT_EQ(g.state_of(w)->spec.role, StateSpec::Role::parameter);
   EXPECT_EQ(g.state_of(mean)->spec.role, StateSpec::Role::statistic);
   EXPECT_FALSE(g.state_of(mean)->spec.trainable);
@@ -160,8 +159,7 @@ TEST(Parallelism, ReducesGradientsInBuckets) {
   StepBuild build{g, 0, 2, 8, 37, 5, {}, {}, optimizer, nullptr};
   std::vector<Value> gradients;
   for (int i = 0; i < 5; ++i) {
-    gradients.push_back(
-        g.input("g" + std::to_string(i), {DType::f32, {(i == 1 ? 5 : 1) << 20}}));
+    gradients.push_back(g.input("g" + std::to_string(i), {DType::f32, {(i == 1 ? 5 : 1) << 20}}));
   }
   const std::vector<Value> reduced = Split().reduce(build, gradients);
   ASSERT_EQ(reduced.size(), 5u);

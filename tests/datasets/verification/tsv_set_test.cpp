@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "core/base/error.h"
@@ -52,6 +53,20 @@ TEST_F(TsvSetTest, names_are_relative_to_the_list_and_each_file_is_one_image) {
   const auto bytes = set.image(2);
   EXPECT_EQ(std::string(bytes.begin(), bytes.end()), "3.png");
   EXPECT_THAT(set.describe_image(1), HasSubstr("a/2.png"));
+}
+
+TEST_F(TsvSetTest, a_list_sorted_by_verdict_is_dealt_evenly) {
+  std::string sorted;
+  for (int i = 0; i < 20; ++i) sorted += "a/1.png\ta/2.png\t1\n";
+  for (int i = 0; i < 10; ++i) sorted += "a/1.png\t3.png\t0\n";
+  TsvSet set;
+  ASSERT_EQ(open(sorted, set), "no error");
+  ASSERT_EQ(set.pairs().size(), 30u);
+  for (std::size_t begin = 0; begin < 30; begin += 3) {
+    const auto fold = set.pairs().begin() + static_cast<std::ptrdiff_t>(begin);
+    EXPECT_EQ(std::count_if(fold, fold + 3, [](const Pair& pair) { return pair.same; }), 2)
+        << "pairs from " << begin;
+  }
 }
 
 TEST_F(TsvSetTest, errors_name_the_line) {

@@ -54,7 +54,9 @@ TEST(Sgd, FollowsItsRule) {
   }
 }
 
-TEST(Sgd, RefusesAMomentumAboveOne) { EXPECT_THROW(make("momentum = 1.5"), ConfigError); }
+TEST(Sgd, RefusesAMomentumAboveOne) {
+  EXPECT_THROW(make("momentum = 1.5"), ConfigError);
+}
 
 }  // namespace
 }  // namespace ftrain

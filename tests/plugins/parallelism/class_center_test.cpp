@@ -1,5 +1,6 @@
 // The class-center step of every strategy, on the CPU device at 1, 2 and 4 ranks, against a dense
-// implementation in double (dense_step.h): loss, gradient of the embedding, class centers, momentum.
+// implementation in double (dense_step.h): loss, gradient of the embedding, class centers,
+// momentum.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -28,7 +29,9 @@ struct HeadCase {
 };
 
 // A margin in a job is a float to the functor.
-double f(double value) { return static_cast<double>(static_cast<float>(value)); }
+double f(double value) {
+  return static_cast<double>(static_cast<float>(value));
+}
 
 std::vector<HeadCase> heads() {
   return {
@@ -36,11 +39,14 @@ std::vector<HeadCase> heads() {
       {"normalized_softmax", "scale = 16.0", {.scale = 16}},
       {"cosface", "margin = 0.4\nscale = 24.0", {.scale = 24, .m3 = f(0.4)}},
       {"arcface", "margin = 0.5\nscale = 24.0", {.scale = 24, .m2 = f(0.5)}},
-      {"arcface", "margin = 0.5\nscale = 24.0\ngradient = \"straight_through\"",
+      {"arcface",
+       "margin = 0.5\nscale = 24.0\ngradient = \"straight_through\"",
        {.straight_through = true, .scale = 24, .m2 = f(0.5)}},
-      {"combined", "m1 = 1.1\nm2 = 0.3\nm3 = 0.2\nscale = 24.0",
+      {"combined",
+       "m1 = 1.1\nm2 = 0.3\nm3 = 0.2\nscale = 24.0",
        {.scale = 24, .m1 = f(1.1), .m2 = f(0.3), .m3 = f(0.2)}},
-      {"cosface", "margin = 0.2\nscale = 24.0\ninterclass_filtering_threshold = 0.2",
+      {"cosface",
+       "margin = 0.2\nscale = 24.0\ninterclass_filtering_threshold = 0.2",
        {.scale = 24, .m3 = f(0.2), .filter = 0.2}},
   };
 }
@@ -124,16 +130,16 @@ void put(dense::Matrix& m, std::int64_t first, const std::vector<T>& part) {
 template <class T>
 void run_rank(const Problem& p, const HeadCase& head, const Strategy& strategy, Device& device,
               const Parallelism& parallelism, const Optimizer& optimizer,
-              std::shared_ptr<const Margin> margin, int rank, int ranks,
-              Communicator* communicator, Outcome& out) {
+              std::shared_ptr<const Margin> margin, int rank, int ranks, Communicator* communicator,
+              Outcome& out) {
   const std::int64_t batch = global_batch / ranks;
   Graph graph;
   const Value x = graph.input("x", {dtype_of<T>, {batch, width}});
   const Value label = graph.input("label", {DType::i64, {batch}});
   const Value rate = graph.input("rate", {DType::f32, {}});
   const Value step = graph.input("step", {DType::i64, {}});
-  const StepBuild build{graph, rank, ranks,     batch, p.classes, seed,
-                        step,  rate, optimizer, std::move(margin)};
+  const StepBuild build{graph, rank, ranks, batch,     p.classes,
+                        seed,  step, rate,  optimizer, std::move(margin)};
   const ClassCenterStep made = parallelism.class_centers(build, x, label);
   graph.fetch("loss", made.loss);
   graph.fetch("dx", gradients(graph, made.seeds, std::vector<Value>{x})[0]);
@@ -234,14 +240,12 @@ void compare(const Problem& p, const HeadCase& head, const Strategy& strategy,
   EXPECT_LT(difference(got.velocity, want.velocity), tolerance);
 }
 
-const Strategy every_class[] = {{"data_parallel", ""},
-                                {"model_parallel", ""},
-                                {"partial_fc", "sample_rate = 1.0"}};
+const Strategy every_class[] = {
+    {"data_parallel", ""}, {"model_parallel", ""}, {"partial_fc", "sample_rate = 1.0"}};
 const Strategy sampled[] = {{"partial_fc", "sample_rate = 0.1", 0.1},
                             {"partial_fc", "sample_rate = 0.1\nrows = \"all\"", 0.1, true}};
-const Machine machines[] = {{"reference", DType::f64, 1e-9},
-                            {"reference", DType::f32, 2e-4},
-                            {"auto", DType::f32, 2e-4}};
+const Machine machines[] = {
+    {"reference", DType::f64, 1e-9}, {"reference", DType::f32, 2e-4}, {"auto", DType::f32, 2e-4}};
 
 class Strategies : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, Strategies, testing::Values(1, 2, 4));
@@ -304,10 +308,10 @@ TEST(ClassCenterStep, ALossThatIsNotFiniteChangesNothing) {
   for (const Strategy& strategy : {every_class[0], every_class[1], sampled[1]}) {
     for (const Machine& machine : {machines[0], machines[2]}) {
       SCOPED_TRACE(std::string(strategy.name) + " " + machine.kernels);
-      const Job job = Job::parse(
-          "[device]\nplugin = \"cpu\"\nthreads = 2\nkernels = \"" + machine.kernels +
-          "\"\n[head]\nplugin = \"cosface\"\n[parallelism]\nplugin = \"" + strategy.name + "\"\n" +
-          strategy.keys + "\n[optimizer]\nplugin = \"sgd\"\n");
+      const Job job =
+          Job::parse("[device]\nplugin = \"cpu\"\nthreads = 2\nkernels = \"" + machine.kernels +
+                     "\"\n[head]\nplugin = \"cosface\"\n[parallelism]\nplugin = \"" +
+                     strategy.name + "\"\n" + strategy.keys + "\n[optimizer]\nplugin = \"sgd\"\n");
       const auto device = plugins().create<Device>(job);
       const auto parallelism = plugins().create<Parallelism>(job);
       const auto optimizer = plugins().create<Optimizer>(job);

@@ -24,7 +24,7 @@ struct Step {
   std::int64_t batch = 0, width = 0, classes = 0;
   Head head;
   double rate = 0.1, momentum = 0.9, decay = 0;
-  bool all_rows = false;        // unsampled rows move by momentum and decay
+  bool all_rows = false;           // unsampled rows move by momentum and decay
   std::vector<char> sampled = {};  // by class; empty: all
 
   bool in(std::int64_t c) const {

@@ -14,8 +14,7 @@ namespace {
 
 std::unique_ptr<Schedule> make(const std::string& plugin, const std::string& keys = "") {
   static Registry registry({FTRAIN_PLUGINS});
-  return registry.create<Schedule>(
-      Job::parse("[schedule]\nplugin = \"" + plugin + "\"\n" + keys));
+  return registry.create<Schedule>(Job::parse("[schedule]\nplugin = \"" + plugin + "\"\n" + keys));
 }
 
 TEST(StepSchedule, ChangesAtItsSteps) {
