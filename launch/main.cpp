@@ -1,5 +1,6 @@
 // ftrain: the command line. Finds the command, runs it, and turns errors into messages and exit
 // codes: 0 done, 1 a bug, 2 the user's input, 3 data, 4 device or communication, 130 interrupted.
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <iostream>
@@ -74,6 +75,10 @@ int complain(std::string_view kind, std::string_view message, int code) {
 }  // namespace
 
 int main(int count, char** arguments) {
+  // Threads of OpenMP wait for their next piece of work by spinning, by default for so long that a
+  // neighbour on the same cores slows a step several times over. OpenMP reads this when the first
+  // plugin that uses it is loaded; who has set it knows better.
+  setenv("GOMP_SPINCOUNT", "10000", 0);
   try {
     const int code = dispatch(Words(arguments + 1, arguments + count));
     std::cout.flush();

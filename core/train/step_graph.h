@@ -12,7 +12,9 @@ namespace ftrain {
 
 // Inputs: image u8 [batch, size, size, 3], label i64 [batch], rate f32, step i64.
 // Fetches: loss, gradient_norm (backbone, before clipping), ok (1: the step was finite and took
-// effect). A step that is not finite changes no parameter, slot or statistic.
+// effect). A step whose loss is not finite changes no parameter, slot or statistic. One whose loss
+// is finite and whose backbone gradient is not changes class centers alone: their update precedes
+// the backward walk, and a finite loss bounds it.
 // ShapeError when the backbone's output is no [batch, width].
 FTRAIN_API std::unique_ptr<Graph> training_graph(const Assembly& assembly, std::int64_t classes,
                                                  int rank, int ranks);

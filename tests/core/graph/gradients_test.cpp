@@ -78,7 +78,7 @@ TEST(Gradients, OfCollectivesAreCollectives) {
   const Value part = g.input("part", {DType::f32, {2, 3}});
   EXPECT_EQ(gradient(g, ops::all_gather(x, 2), gathered, x).node().op->name, "reduce_scatter");
   EXPECT_EQ(gradient(g, ops::reduce_scatter(x, 2), part, x).node().op->name, "all_gather");
-  EXPECT_EQ(gradient(g, ops::all_reduce_sum(x, 2), x, x).node().op->name, "add");
+  EXPECT_EQ(gradient(g, ops::all_reduce_sum(x, 2), x, x).node().op->name, "all_reduce");
 }
 
 }  // namespace
