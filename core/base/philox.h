@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "core/plugin/api.h"
 
@@ -50,6 +51,13 @@ struct Philox {
     return (std::uint64_t{word[2 * pair + 1]} << 32) | word[2 * pair];
   }
 };
+
+// A word or a name as 64 bits (FNV-1a): streams are called by what they are for.
+constexpr std::uint64_t name_hash(std::string_view name) {
+  std::uint64_t hash = 0xCBF29CE484222325ull;
+  for (const char c : name) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001B3ull;
+  return hash;
+}
 
 // A 64-bit mix of two words (splitmix64's finaliser): to make stream names out of several numbers.
 FTRAIN_HD inline std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {

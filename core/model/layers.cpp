@@ -1,5 +1,7 @@
 #include "core/model/layers.h"
 
+#include "core/base/philox.h"
+
 namespace ftrain::layers {
 namespace {
 
@@ -7,12 +9,6 @@ namespace {
 Value named(Value value, std::string name) {
   value.graph().node(value.node_index()).name = std::move(name);
   return value;
-}
-
-std::uint64_t stream_of(const std::string& name) {
-  std::uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
-  return hash;
 }
 
 }  // namespace
@@ -67,7 +63,7 @@ Value dropout(const Scope& scope, const std::string& name, Value x, double p) {
   const Build& build = scope.build();
   if (!build.training || p == 0) return x;
   return named(
-      ops::dropout(x, p, build.step, build.seed ^ stream_of(scope.path(name)), build.first_sample),
+      ops::dropout(x, p, build.step, build.seed ^ name_hash(scope.path(name)), build.first_sample),
       scope.path(name));
 }
 

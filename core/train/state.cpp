@@ -17,12 +17,6 @@
 namespace ftrain {
 namespace {
 
-std::uint64_t stream_of(const std::string& name) {
-  std::uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
-  return hash;
-}
-
 // Element `i` of the logical tensor. Normal numbers by Box and Muller, one from each draw.
 double first_value(const Initializer& init, std::uint64_t key, std::uint64_t i) {
   if (init.kind == Initializer::Kind::constant) return init.a;
@@ -137,7 +131,7 @@ void initialize(StateStore& store, std::uint64_t seed) {
                                      ? static_cast<std::uint64_t>(spec.first_row) * count /
                                            static_cast<std::uint64_t>(spec.type.shape[0])
                                      : 0;
-    const std::uint64_t key = mix64(seed, stream_of(spec.name));
+    const std::uint64_t key = mix64(seed, name_hash(spec.name));
     std::vector<float> values(count);
     in_parallel(count, [&](std::size_t i) {
       values[i] = static_cast<float>(first_value(spec.initializer, key, offset + i));

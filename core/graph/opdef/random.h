@@ -10,16 +10,10 @@
 
 namespace ftrain {
 
-// The key of a purpose ("dropout", "flip") under an op's seed: FNV-1a of the word, mixed in.
-constexpr std::uint64_t purpose_hash(const char* purpose) {
-  std::uint64_t hash = 0xCBF29CE484222325ull;
-  for (; *purpose != 0; ++purpose) {
-    hash = (hash ^ static_cast<std::uint8_t>(*purpose)) * 0x100000001B3ull;
-  }
-  return hash;
-}
-inline constexpr std::uint64_t dropout_purpose = purpose_hash("dropout");
-inline constexpr std::uint64_t flip_purpose = purpose_hash("flip");
+// The key of a draw is mix64(an op's seed, its purpose).
+inline constexpr std::uint64_t dropout_purpose = name_hash("dropout");
+inline constexpr std::uint64_t flip_purpose = name_hash("flip");
+inline constexpr std::uint64_t sample_purpose = name_hash("sample_classes");
 
 // Whether dropout keeps an element. `key` is mix64(seed, dropout_purpose); `element` is
 // first_sample * (elements of a row) + the element's row-major index in this rank's tensor.
@@ -35,6 +29,15 @@ FTRAIN_HD inline bool image_flips(std::uint64_t key, std::int64_t step, std::int
                                   float probability) {
   return Philox::at(key, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(sample))
              .uniform(0) < probability;
+}
+
+// Whether Partial FC draws a class in a step. `key` is mix64(seed, sample_purpose); `global` is the
+// class's number over all ranks. Philox gives four numbers: neighbours by four share a draw.
+FTRAIN_HD inline bool class_is_drawn(std::uint64_t key, std::int64_t step, std::int64_t global,
+                                     float rate) {
+  const Philox draw =
+      Philox::at(key, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(global) / 4);
+  return draw.uniform(static_cast<int>(global % 4)) < rate;
 }
 
 }  // namespace ftrain

@@ -41,7 +41,7 @@ struct Result {
 inline std::vector<char> sample(std::int64_t classes, double rate, std::uint64_t seed,
                                 std::int64_t step, const std::vector<std::int64_t>& labels) {
   std::vector<char> chosen(static_cast<std::size_t>(classes), 0);
-  const std::uint64_t key = mix64(seed, 0x5A3C);
+  const std::uint64_t key = mix64(seed, name_hash("sample_classes"));
   for (std::int64_t c = 0; c < classes; ++c) {
     const auto global = static_cast<std::uint64_t>(c);
     const Philox draw = Philox::at(key, static_cast<std::uint64_t>(step), global / 4);

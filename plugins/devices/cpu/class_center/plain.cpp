@@ -1,7 +1,7 @@
 // The oracle: one row of one class at a time, sums in double, nothing tiled.
 #include <limits>
 
-#include "core/base/philox.h"
+#include "core/graph/opdef/random.h"
 #include "core/model/optimizer.h"
 #include "plugins/devices/cpu/class_center/operands.h"
 #include "plugins/devices/cpu/kernels.h"
@@ -146,7 +146,7 @@ class MarginLoss final : public Base {
       for (std::int64_t r = 0; r < ranks_; ++r) {
         const T* part = stats + 2 * (r * walk_.batch + b);
         // A rank without any class of this step has (-inf, 0).
-        if (part[1] > T(0)) {
+        if (!(part[1] == T(0))) {  // NaN goes on
           sum += static_cast<double>(part[1]) * std::exp(static_cast<double>(part[0]) - largest);
         }
       }
@@ -267,7 +267,7 @@ class Backward final : public Base {
   bool all_rows_ = false;
 };
 
-// Philox gives four uniforms; four neighbouring classes share a draw.
+// class_is_drawn() for every class of this rank, with one draw for four neighbours.
 class SampleClasses final : public Base {
  public:
   explicit SampleClasses(const Node& node)
@@ -276,7 +276,7 @@ class SampleClasses final : public Base {
         classes_(node.attributes.integer("local_classes")),
         capacity_(node.attributes.integer("capacity")),
         rate_(static_cast<float>(node.attributes.number("sample_rate"))),
-        key_(mix64(static_cast<std::uint64_t>(node.attributes.integer("seed")), 0x5A3C)) {}
+        key_(mix64(static_cast<std::uint64_t>(node.attributes.integer("seed")), sample_purpose)) {}
   void launch() override {
     const auto* labels = in<std::int64_t>(0);
     const auto step = static_cast<std::uint64_t>(*in<std::int64_t>(1));
