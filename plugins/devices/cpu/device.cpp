@@ -95,7 +95,7 @@ void CpuDevice::configure(Keys& keys) {
   keys.bind("kernels", kernel_choice, "auto: the fastest; reference: plain loops, nothing fused",
             one_of({"auto", "reference"}));
   keys.bind("winograd", winograd,
-            "3x3 convolutions by Winograd's method: about twice as fast, rounding is coarser");
+            "3x3 convolutions by Winograd's method: faster, more memory, coarser rounding");
 }
 
 void CpuDevice::open(int, int local_ranks) {
