@@ -1,6 +1,7 @@
 // Element types of tensors.
 #pragma once
 
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -36,11 +37,29 @@ constexpr bool is_floating(DType dtype) {
 // "u8", "i32", ... as plans and checkpoints print them.
 FTRAIN_API std::string_view name_of(DType dtype);
 
+// bfloat16 in memory: the upper half of an f32. Arithmetic is done in f32.
+struct BF16 {
+  std::uint16_t bits;
+};
+
+inline float to_f32(BF16 x) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+}
+
+// To the nearest, ties to even; a NaN stays one.
+inline BF16 to_bf16(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>(bits >> 16 | 0x40u)};
+  return {static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+}
+
 // The DType of a C++ type: dtype_of<float> is f32.
 template <class T>
 inline constexpr DType dtype_of = [] {
   if constexpr (sizeof(T) == 1)
     return DType::u8;
+  else if constexpr (std::same_as<T, BF16>)
+    return DType::bf16;
   else if constexpr (std::same_as<T, std::int32_t>)
     return DType::i32;
   else if constexpr (std::same_as<T, std::int64_t>)

@@ -26,6 +26,9 @@ struct FTRAIN_API Program {
   std::unique_ptr<Graph> graph;
   Plan plan;
   std::vector<KernelChoice> kernels;  // by node; leaves and views have none
+  // By node: depends on states alone and is done once until Executable::refresh(), its outputs
+  // kept. Empty: none.
+  std::vector<bool> kept;
   // One line a node: outputs, op, kernel, shapes, arena offsets.
   std::string text() const;
   // One line a kernel choice: node, op, chosen kernel, refused ones with reasons.
@@ -54,6 +57,8 @@ class FTRAIN_API Executable {
   virtual void write(std::string_view input, const void* data) = 0;
   // Enqueues one step.
   virtual void run() = 0;
+  // The states were written since the last run: the next one does anew what it keeps of them.
+  virtual void refresh() {}
   // Waits for that value of the last run.
   virtual void read(std::string_view fetch, void* data) = 0;
 };

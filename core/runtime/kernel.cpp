@@ -24,6 +24,15 @@ std::vector<const KernelDef*> KernelList::of(std::string_view op) const {
   return found;
 }
 
+std::vector<const KernelDef*> KernelList::candidates(const Node& node,
+                                                     const KernelEnvironment& environment) const {
+  std::vector<const KernelDef*> found = of(node.op->name);
+  std::erase_if(found, [&](const KernelDef* def) {
+    return def->refuse != nullptr && !def->refuse(node, environment).empty();
+  });
+  return found;
+}
+
 KernelChoice KernelList::choose(const Node& node, const KernelEnvironment& environment,
                                 std::string_view only) const {
   KernelChoice choice;

@@ -54,6 +54,8 @@ struct KernelDef {
 struct KernelChoice {
   const KernelDef* def = nullptr;
   std::vector<std::pair<std::string, std::string>> refused;  // kernel name, reason
+  // Where a measurement decided: every candidate and its seconds, the fastest (= def) first.
+  std::vector<std::pair<std::string, double>> measured;
 };
 
 class FTRAIN_API KernelList {
@@ -62,6 +64,9 @@ class FTRAIN_API KernelList {
   // DeviceError naming the op when every kernel refuses. `only` (a kernel's name) restricts.
   KernelChoice choose(const Node& node, const KernelEnvironment& environment,
                       std::string_view only = {}) const;
+  // Those that do not refuse, highest priority first.
+  std::vector<const KernelDef*> candidates(const Node& node,
+                                           const KernelEnvironment& environment) const;
   // All kernels of an op, highest priority first.
   std::vector<const KernelDef*> of(std::string_view op) const;
   const std::vector<KernelDef>& all() const { return defs_; }

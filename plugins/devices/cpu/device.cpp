@@ -15,9 +15,14 @@
 #include "plugins/devices/cpu/executable.h"
 #include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
+#include "plugins/devices/cpu/rewrite/fold.h"
 #include "plugins/devices/cpu/rewrite/fuse.h"
 #include "plugins/devices/cpu/rewrite/layouts.h"
+#include "plugins/devices/cpu/rewrite/precision.h"
+#include "plugins/devices/cpu/rewrite/recompute.h"
 #include "plugins/devices/cpu/store.h"
+#include "plugins/devices/cpu/tune/tuner.h"
+#include "plugins/devices/cpu/winograd/winograd.h"
 
 namespace ftrain::cpu {
 namespace {
@@ -85,23 +90,40 @@ std::string best_isa() {
   return "plain";
 }
 
+bool has_bf16() {
+#if defined(__x86_64__)
+  return best_isa() == "avx512" && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 void CpuDevice::configure(Keys& keys) {
   keys.bind("threads", threads, "threads of a rank; 0: its share of the process's cores",
             at_least(0));
   keys.bind("isa", isa, "the most capable instructions to use",
             one_of({"auto", "plain", "avx2", "avx512"}));
-  keys.bind("precision", precision, "what the step computes in; this device has fp32",
+  keys.bind("precision", precision,
+            "what convolutions and activations are in: fp32, or bf16 where the processor has it; "
+            "parameters, statistics and losses are fp32",
             one_of({"auto", "fp32", "tf32", "bf16", "fp16"}));
   keys.bind("kernels", kernel_choice, "auto: the fastest; reference: plain loops, nothing fused",
             one_of({"auto", "reference"}));
   keys.bind("winograd", winograd,
-            "3x3 convolutions by Winograd's method: faster, more memory, coarser rounding");
+            "3x3 convolutions by Winograd's method where it is faster; coarser rounding",
+            one_of({"auto", "off"}));
+  keys.bind("autotune", autotune,
+            "choose kernels by measuring them, once on a machine; false: by a fixed order");
+  keys.bind("recompute", recompute,
+            "activations to make again in the backward walk instead of keeping them: none; cheap: "
+            "batch norms and PReLUs; block: all within a block of the network",
+            one_of({"none", "cheap", "block"}));
 }
 
 void CpuDevice::open(int, int local_ranks) {
-  if (precision != "fp32" && precision != "auto") {
+  if (precision == "tf32" || precision == "fp16") {
     throw DeviceError("[device] precision = \"" + precision +
-                      "\": the CPU device computes in fp32; set precision = \"fp32\"");
+                      "\": the CPU device computes in fp32 or bf16; set precision = \"fp32\"");
   }
   const std::string best = best_isa();
   isa_ = isa == "auto" ? best : isa;
@@ -109,12 +131,20 @@ void CpuDevice::open(int, int local_ranks) {
     throw DeviceError("[device] isa = \"" + isa_ + "\": this processor has at most \"" + best +
                       "\"; set isa = \"auto\"");
   }
+  if (precision == "bf16" && (!has_bf16() || isa_ != "avx512")) {
+    throw DeviceError(std::string("[device] precision = \"bf16\": ") +
+                      (has_bf16() ? "isa = \"" + isa_ + "\" has no dot products of bf16; set isa = "
+                                    "\"auto\" or precision = \"fp32\""
+                                  : "this processor has no dot products of bf16 (AVX512_BF16), and "
+                                    "without them bf16 is slower than fp32; set precision = "
+                                    "\"fp32\""));
+  }
   limit_process(isa_);
   threads_ = threads > 0 ? static_cast<int>(threads)
                          : std::max(1, cores_of_process() / std::max(1, local_ranks));
   dnnl::set_primitive_cache_capacity(4096);  // a deep network's primitives are made only once
 
-  options_.winograd = winograd;
+  options_ = {.winograd = winograd == "auto", .bf16 = precision == "bf16"};
   kernels_ = {};
   add_reference_kernels(kernels_);
   add_collective_kernels(kernels_);
@@ -124,6 +154,7 @@ void CpuDevice::open(int, int local_ranks) {
   }
   add_simd_kernels(kernels_);
   add_onednn_kernels(kernels_);
+  add_winograd_kernels(kernels_);
   add_class_center_kernels(kernels_);
 }
 
@@ -150,6 +181,9 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
   Program program;
   program.graph = remove_dead(*merge_common(graph));
   if (kernel_choice != "reference") {
+    program.graph = fold(*program.graph, environment);
+    program.graph = ftrain::cpu::recompute(*program.graph, recompute);
+    if (options_.bf16) program.graph = lower_precision(*program.graph);
     program.graph = remove_dead(*assign_layouts(*program.graph, kernels_, environment, store));
     program.graph = remove_dead(*fuse(*program.graph, environment));
   }
@@ -161,7 +195,9 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
   for (std::size_t n = 0; n < nodes; ++n) {
     const Node& node = program.graph->node(static_cast<std::int32_t>(n));
     if (node.op->leaf || node.op->view) continue;
-    program.kernels[n] = kernels_.choose(node, environment);
+    program.kernels[n] = autotune && is_tuned(node)
+                             ? choose_by_measurement(kernels_, node, environment)
+                             : kernels_.choose(node, environment);
     // compile() makes the kernel again; oneDNN's cache keeps the costly part.
     const std::unique_ptr<Kernel> kernel = program.kernels[n].def->make(node, environment);
     scratch[n] = kernel->scratch_bytes();

@@ -8,12 +8,14 @@
 #include <string>
 
 #include "core/runtime/device.h"
-#include "plugins/devices/cpu/onednn/kernels.h"
+#include "plugins/devices/cpu/kernels.h"
 
 namespace ftrain::cpu {
 
 // The most that this processor can do: "plain", "avx2" or "avx512".
 std::string best_isa();
+// Does it have dot products of bf16 (AVX512_BF16)?
+bool has_bf16();
 
 class CpuDevice final : public Device {
  public:
@@ -30,7 +32,9 @@ class CpuDevice final : public Device {
   std::string isa = "auto";
   std::string precision = "fp32";
   std::string kernel_choice = "auto";
-  bool winograd = true;
+  std::string winograd = "auto";
+  bool autotune = true;
+  std::string recompute = "cheap";
 
  private:
   KernelEnvironment environment(Communicator* communicator) const;

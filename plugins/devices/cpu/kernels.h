@@ -8,6 +8,17 @@
 
 namespace ftrain::cpu {
 
+// What KernelEnvironment::device points to; nullptr stands for all of it off.
+struct KernelOptions {
+  bool winograd = false;
+  bool bf16 = false;  // the processor has bf16 dot products and the job may use them
+};
+
+inline KernelOptions options_of(const KernelEnvironment& environment) {
+  const auto* options = static_cast<const KernelOptions*>(environment.device);
+  return options != nullptr ? *options : KernelOptions{};
+}
+
 void add_reference_kernels(KernelList& list);     // reference/: every op, f32 and f64, row-major
 void add_simd_kernels(KernelList& list);          // simd/: Highway, blocked layouts, f32
 void add_onednn_kernels(KernelList& list);        // onednn/: convolutions, products, reorders

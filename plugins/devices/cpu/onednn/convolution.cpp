@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "core/graph/opdef.h"
+#include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 #include "plugins/devices/cpu/onednn/sequence.h"
 
@@ -92,8 +93,7 @@ std::string refuse(const Node& node, const KernelEnvironment&) {
 // that of the direct sum. The rule is static, so that a rerun chooses alike.
 template <class Make>
 std::string refuse_winograd(const Node& node, const KernelEnvironment& environment, Make make) {
-  const auto* options = static_cast<const KernelOptions*>(environment.device);
-  if (options == nullptr || !options->winograd) return "switched off";
+  if (!options_of(environment).winograd) return "switched off";
   const ConvolutionTypes t = convolution_types(node);
   if (t.weight.shape[2] != 3 || t.weight.shape[3] != 3 || t.stride != 1 || t.groups != 1) {
     return "is for 3x3 kernels of stride 1 without groups";

@@ -6,11 +6,6 @@
 
 namespace ftrain::cpu {
 
-// What KernelEnvironment::device points to; nullptr stands for all of it off.
-struct KernelOptions {
-  bool winograd = false;
-};
-
 void add_convolutions(KernelList& list);          // direct and Winograd
 void add_grouped_convolutions(KernelList& list);  // small groups, widened to a register
 void add_whole_depthwise(KernelList& list);       // depthwise over a whole image: weight gradient

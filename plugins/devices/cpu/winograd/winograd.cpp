@@ -1,0 +1,7 @@
+#include "plugins/devices/cpu/winograd/winograd.h"
+
+namespace ftrain::cpu {
+
+void add_winograd_kernels(KernelList&) {}
+
+}  // namespace ftrain::cpu
