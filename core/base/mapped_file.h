@@ -23,6 +23,9 @@ class FTRAIN_API MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
 
   std::span<const std::uint8_t> bytes() const { return {data_, size_}; }
+  // Gives the memory of the whole pages in [first, first + bytes) back to the system: a file that
+  // is read once from end to end need not fill the memory. Reading them again is allowed.
+  void forget(const std::uint8_t* first, std::size_t bytes) const;
 
  private:
   const std::uint8_t* data_ = nullptr;

@@ -117,6 +117,8 @@ struct ClassCenters {
   std::shared_ptr<const Payload> margin;  // a Margin, see core/model/margin_head.h
   std::int64_t first_class = 0;           // the global number of weight's row 0
   double gradient_scale = 1;              // 1 / global batch
+  // The first walk keeps its cosines for the second, which otherwise makes them again.
+  bool keep_cosines = false;
 };
 // Cosines (or raw products) of each row with its own class where `weight` holds it, else 0:
 // features [B, D], labels i64 [B], weight [C, D] -> [B]. Summed over ranks it is every row's.
@@ -125,8 +127,9 @@ FTRAIN_API Value target_cosine(Value features, Value labels, Value weight, const
 // inverse norms [C] (or [capacity] with `rows`). norms [B]: the features' lengths.
 // rows: i32 [capacity], the sampled rows of weight in ascending order, -1 in unused slots at the
 // end; invalid: all rows.
+// cosines [C or capacity, B] (raw products where the margin wants them), only with keep_cosines.
 struct ClassStats {
-  Value stats, inverse_norms;
+  Value stats, inverse_norms, cosines;
 };
 FTRAIN_API ClassStats class_center_forward(Value features, Value norms, Value labels, Value weight,
                                            Value target, Value rows, const ClassCenters&);
@@ -137,13 +140,13 @@ struct MarginLoss {
 };
 FTRAIN_API MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenters&);
 // The second walk: gradient of the features (this rank's classes' share) [B, D] and of the weight
-// [C, D], dense.
+// [C, D], dense. `stats` is what the first walk gave, with its cosines or without.
 struct ClassGradients {
   Value features, weight;
 };
 FTRAIN_API ClassGradients class_center_backward(Value features, Value norms, Value labels,
                                                 Value weight, Value target, Value log_sum,
-                                                Value inverse_norms, Value rows,
+                                                const ClassStats& stats, Value rows,
                                                 const ClassCenters&);
 // The second walk with the optimizer's update on each tile, in place; no gradient of the weight
 // ever exists. Writes weight and slots. `update`: an Update, see core/model/optimizer.h.
@@ -154,8 +157,8 @@ struct RowUpdate {
   bool all_rows = false;
 };
 FTRAIN_API Value class_center_update(Value features, Value norms, Value labels, Value weight,
-                                     Value target, Value log_sum, Value inverse_norms, Value rows,
-                                     std::vector<Value> slots, Value rate, Value ok,
+                                     Value target, Value log_sum, const ClassStats& stats,
+                                     Value rows, std::vector<Value> slots, Value rate, Value ok,
                                      const ClassCenters&, const RowUpdate&);
 // Partial FC: local rows of weight chosen in this step: those of the batch's labels, and those
 // whose Philox(seed, step, global class) falls under `sample_rate`. -> i32 [capacity], ascending,

@@ -27,7 +27,6 @@ class Planner {
     for (std::int32_t i = 0; i < graph_.size(); ++i) place(graph_.node(i));
     pack();
     assign();
-    measure();
     return std::move(plan_);
   }
 
@@ -53,7 +52,14 @@ class Planner {
       }
     }
     for (const Graph::Named& fetch : graph_.fetches()) last(root(fetch.value)) = graph_.size();
+    for (std::int32_t i = 0; i < graph_.size(); ++i) {
+      const Node& node = graph_.node(i);
+      if (!keeps(node)) continue;
+      for (std::int32_t& end : last_use_[static_cast<std::size_t>(i)]) end = graph_.size();
+    }
   }
+
+  bool keeps(const Node& node) const { return request_.keep && request_.keep(node); }
 
   std::int32_t& last(Value value) {
     return last_use_[static_cast<std::size_t>(value.node_index())]
@@ -78,7 +84,8 @@ class Planner {
       const Value value(const_cast<Graph*>(&graph_), node.index, static_cast<std::int32_t>(o));
       if (o == 0 && take_over(node, value)) continue;
       tenant_of_[n][o] = static_cast<std::int32_t>(tenants_.size());
-      tenants_.push_back({aligned(node.outputs[o].bytes()), 0, node.index, last(value)});
+      const std::int32_t first = keeps(node) ? 0 : node.index;
+      tenants_.push_back({aligned(node.outputs[o].bytes()), 0, first, last(value)});
     }
     const std::size_t scratch = request_.scratch ? request_.scratch(node) : 0;
     if (scratch > 0) {
@@ -90,7 +97,7 @@ class Planner {
   // Output 0 moves into an input that dies here, when the kernel allows it.
   bool take_over(const Node& node, Value value) {
     const int i = request_.overwrites ? request_.overwrites(node) : -1;
-    if (i < 0) return false;
+    if (i < 0 || keeps(node)) return false;
     const Value input = node.inputs[static_cast<std::size_t>(i)];
     const Value owner = root(input);
     const std::int32_t tenant = tenant_of_[static_cast<std::size_t>(owner.node_index())]
@@ -108,37 +115,66 @@ class Planner {
     return true;
   }
 
-  // Largest first; each goes into the smallest gap that holds it among the tenants alive with it.
+  // Several orders, the best of them: no one order is good for every network.
   void pack() {
-    std::vector<std::size_t> order(tenants_.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return tenants_[a].bytes > tenants_[b].bytes;
-    });
-    std::vector<const Tenant*> placed;  // by offset
+    measure();
+    using Key = double (*)(const Tenant&);
+    static constexpr Key orders[] = {
+        [](const Tenant& t) { return static_cast<double>(t.bytes); },
+        [](const Tenant& t) {
+          return static_cast<double>(t.bytes) * static_cast<double>(t.last - t.first + 1);
+        },
+        [](const Tenant& t) { return static_cast<double>(t.last - t.first); },
+        [](const Tenant& t) { return -static_cast<double>(t.first); },
+        [](const Tenant& t) { return static_cast<double>(t.last); }};
+    std::vector<std::size_t> best;
+    for (const Key key : orders) {
+      std::vector<std::size_t> order(tenants_.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return key(tenants_[a]) > key(tenants_[b]);
+      });
+      std::vector<std::size_t> offsets(tenants_.size());
+      const std::size_t bytes = pack_in(order, offsets);
+      if (!best.empty() && bytes >= plan_.arena_bytes) continue;
+      plan_.arena_bytes = bytes;
+      best = std::move(offsets);
+      if (bytes == plan_.arena_floor) break;
+    }
+    for (std::size_t k = 0; k < best.size(); ++k) tenants_[k].offset = best[k];
+  }
+
+  // Each tenant goes into the smallest gap that holds it among those alive with it, else to the
+  // end. Returns the arena's bytes.
+  std::size_t pack_in(const std::vector<std::size_t>& order,
+                      std::vector<std::size_t>& offsets) const {
+    std::size_t bytes = 0;
+    std::vector<std::size_t> placed;  // by offset
     for (const std::size_t k : order) {
-      Tenant& t = tenants_[k];
+      const Tenant& t = tenants_[k];
       std::size_t end = 0, best = 0, best_gap = 0;
       bool found = false;
-      for (const Tenant* other : placed) {
-        if (other->last < t.first || t.last < other->first) continue;
-        if (other->offset > end) {
-          const std::size_t gap = other->offset - end;
+      for (const std::size_t p : placed) {
+        const Tenant& other = tenants_[p];
+        if (other.last < t.first || t.last < other.first) continue;
+        if (offsets[p] > end) {
+          const std::size_t gap = offsets[p] - end;
           if (gap >= t.bytes && (!found || gap < best_gap)) {
             best = end;
             best_gap = gap;
             found = true;
           }
         }
-        end = std::max(end, other->offset + other->bytes);
+        end = std::max(end, offsets[p] + other.bytes);
       }
-      t.offset = found ? best : end;
-      plan_.arena_bytes = std::max(plan_.arena_bytes, t.offset + t.bytes);
+      offsets[k] = found ? best : end;
+      bytes = std::max(bytes, offsets[k] + t.bytes);
       placed.insert(
-          std::upper_bound(placed.begin(), placed.end(), &t,
-                           [](const Tenant* a, const Tenant* b) { return a->offset < b->offset; }),
-          &t);
+          std::upper_bound(placed.begin(), placed.end(), k,
+                           [&](std::size_t a, std::size_t b) { return offsets[a] < offsets[b]; }),
+          k);
     }
+    return bytes;
   }
 
   void assign() {

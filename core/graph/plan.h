@@ -25,6 +25,8 @@ struct PlanRequest {
   // The input whose storage output 0 may take over when it dies here (element i of the output needs
   // element i of that input alone), or -1.
   std::function<int(const Node&)> overwrites;
+  // Whether a node's outputs are kept from run to run: their storage is theirs alone.
+  std::function<bool(const Node&)> keep = {};
 };
 
 struct FTRAIN_API Plan {
@@ -39,7 +41,7 @@ struct FTRAIN_API Plan {
   std::int32_t peak_node = -1;  // where that is
 };
 
-// Best fit over lifetimes, largest blocks first.
+// Best fit over lifetimes, in the best of several orders.
 FTRAIN_API Plan plan_memory(const Graph& graph, const PlanRequest& request);
 
 }  // namespace ftrain

@@ -66,4 +66,10 @@ Parallelism::Centers Parallelism::centers(const StepBuild& build, Value embeddin
   return centers;
 }
 
+bool Parallelism::keeps_cosines(std::int64_t walked, std::int64_t batch, Value weight) {
+  constexpr std::size_t next_to_nothing = std::size_t{8} << 20;
+  const std::size_t bytes = TensorType{weight.dtype(), Shape{walked, batch}}.bytes();
+  return bytes <= std::max(next_to_nothing, weight.type().bytes() / 8);
+}
+
 }  // namespace ftrain

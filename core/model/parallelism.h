@@ -55,6 +55,10 @@ class FTRAIN_API Parallelism : public Configurable {
   // Sums of the ranks' gradients, by buckets.
   virtual std::vector<Value> reduce(const StepBuild& build, std::vector<Value> gradients) const;
 
+  // Whether the cosines of `walked` rows of `weight` with `batch` samples are kept from the first
+  // walk for the second: where they take an eighth of `weight` at most, or next to nothing.
+  static bool keeps_cosines(std::int64_t walked, std::int64_t batch, Value weight);
+
   // "rank", "global", or the number of samples in a group.
   std::variant<std::int64_t, std::string> batch_norm = std::string("rank");
 

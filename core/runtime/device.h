@@ -31,11 +31,15 @@ struct FTRAIN_API Program {
   std::vector<bool> kept;
   // One line a node: outputs, op, kernel, shapes, arena offsets.
   std::string text() const;
-  // One line a kernel choice: node, op, chosen kernel, refused ones with reasons.
+  // One line a kernel choice: node, op, chosen kernel, its time and the losers' where that was
+  // measured, refused ones with reasons.
   std::string kernels_text() const;
 };
 
 // The tensors that outlive a step. Reads and writes are row-major whatever the physical layout.
+//
+// Programs compiled against one store may share their working memory: read what one fetched before
+// another runs, and refresh() one that keeps values when another ran since.
 class FTRAIN_API StateStore {
  public:
   virtual ~StateStore();
@@ -48,6 +52,16 @@ class FTRAIN_API StateStore {
   // The whole tensor of this rank. Waits for steps in flight.
   virtual void read(std::string_view name, void* row_major) const = 0;
   virtual void write(std::string_view name, const void* row_major) = 0;
+  // The same for the elements [first, first + count) of the row-major tensor. Where the state lies
+  // in another order than row-major the whole of it is copied for each part.
+  virtual void read_part(std::string_view name, std::size_t first, std::size_t count,
+                         void* row_major) const;
+  virtual void write_part(std::string_view name, std::size_t first, std::size_t count,
+                          const void* row_major);
+
+ protected:
+  // DeviceError with near names when there is no such state.
+  const Entry& entry(std::string_view name) const;
 };
 
 class FTRAIN_API Executable {
@@ -74,11 +88,21 @@ class FTRAIN_API Device : public Configurable {
   virtual std::string summary() const = 0;  // "CPU AMD EPYC, 2 threads, avx512, oneDNN 2.6.3"
   virtual const KernelList& kernels() const = 0;
 
+  // The kernels that measuring chose in prepare(), as text for a file: empty where none were. A run
+  // keeps it, and gives it to repeat() between open() and prepare() when it is continued, so that
+  // it goes on with the same kernels and hence to the same bits. What does not suit this machine or
+  // job is passed over.
+  virtual std::string choices() const { return {}; }
+  virtual void repeat(std::string_view choices) { static_cast<void>(choices); }
+
   virtual std::unique_ptr<StateStore> make_store() = 0;
   // Rewrites, chooses kernels and plans, without allocating tensors. States that `store` (may be
   // null) already holds keep their layout.
   virtual Program prepare(const Graph& graph, const StateStore* store,
                           Communicator* communicator) = 0;
+  // Resident memory of this process that the compiled program takes beside its plan: kernels' code
+  // and tables, threads. Measured by making it; nothing is run.
+  virtual std::size_t overhead_bytes(const Program& program);
   // Allocates, adds missing states to the store (zeroed: the caller initialises them) and binds.
   virtual std::unique_ptr<Executable> compile(Program program, StateStore& store,
                                               Communicator* communicator) = 0;

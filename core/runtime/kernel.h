@@ -48,6 +48,8 @@ struct KernelDef {
   // Empty: can do it. Otherwise the reason, as a person reads it. nullptr: never refuses.
   std::string (*refuse)(const Node& node, const KernelEnvironment& environment) = nullptr;
   std::unique_ptr<Kernel> (*make)(const Node& node, const KernelEnvironment& environment) = nullptr;
+  // Rounds noticeably more than the plain sum: measured, it must win clearly.
+  bool coarse = false;
 };
 
 // What was chosen for a node, and why not the better ones.
@@ -57,6 +59,10 @@ struct KernelChoice {
   // Where a measurement decided: every candidate and its seconds, the fastest (= def) first.
   std::vector<std::pair<std::string, double>> measured;
 };
+
+// Multiplications and additions that the sums of a convolution or product have as they are written
+// (a kernel may do with fewer); 0 for other ops.
+FTRAIN_API double flops_of(const Node& node);
 
 class FTRAIN_API KernelList {
  public:

@@ -132,7 +132,7 @@ struct CheckpointReader::State {
     const FileSeal& expected = manifest.shards.at(name);
     // Before the header is believed: a damaged shard is to be called that.
     const MappedFile mapped(file);
-    if (const FileSeal seal = seal_of(mapped.bytes()); seal != expected)
+    if (const FileSeal seal = seal_of(mapped); seal != expected)
       throw DataError(file.string() +
                       ": this shard is damaged: its content does not match the manifest's "
                       "checksum; remove the checkpoint to continue from an older one");
@@ -206,6 +206,11 @@ void CheckpointReader::read(std::string_view name, DType dtype, const Shape& sha
                     std::string(safetensors_name(tensor.dtype)) + tensor.shape.text() +
                     ", this job needs " + std::string(safetensors_name(dtype)) + shape.text());
   if (tensor.bytes() > 0) std::memcpy(out, tensor.data, tensor.bytes());
+}
+
+void CheckpointReader::forget(std::string_view name, const void* first, std::size_t bytes) {
+  const auto it = state_->manifest.tensors.find(name);
+  if (it != state_->manifest.tensors.end()) state_->shard(it->second.shard).forget(first, bytes);
 }
 
 void CheckpointReader::verify() {

@@ -80,6 +80,8 @@ class FTRAIN_API CheckpointReader {
   const TensorView& view(std::string_view name);
   // Copies it to `out`; DataError unless type and shape are these.
   void read(std::string_view name, DType dtype, const Shape& shape, void* out);
+  // That part of the tensor is not wanted any more for now: its memory is given back.
+  void forget(std::string_view name, const void* first, std::size_t bytes);
   // Verifies every shard.
   void verify();
 

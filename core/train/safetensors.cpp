@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
@@ -15,6 +16,7 @@
 namespace ftrain {
 namespace {
 
+constexpr std::size_t part_bytes = std::size_t{4} << 20;
 constexpr std::size_t kHeaderLimit = 100'000'000;  // as the reference implementation has it
 
 constexpr std::array<std::pair<std::string_view, DType>, 7> kNames{{{"F64", DType::f64},
@@ -87,7 +89,14 @@ FileSeal write_safetensors(const std::filesystem::path& path, std::span<const Te
   file.write(prefix.data(), prefix.size());
   file.write(header.data(), header.size());
   for (const TensorView* tensor : order) {
-    file.write(tensor->data || !tensor->make ? tensor->data : tensor->make(), tensor->bytes());
+    if (tensor->data || !tensor->part) {
+      file.write(tensor->data, tensor->bytes());
+      continue;
+    }
+    for (std::size_t first = 0; first < tensor->bytes(); first += part_bytes) {
+      const std::size_t bytes = std::min(part_bytes, tensor->bytes() - first);
+      file.write(tensor->part(first, bytes), bytes);
+    }
   }
   return file.close();
 }
@@ -185,6 +194,10 @@ void SafetensorsFile::parse() {
   check(end == data.size(), std::to_string(data.size() - end) + " bytes follow the last tensor");
 }
 
+void SafetensorsFile::forget(const void* first, std::size_t bytes) const {
+  file_.forget(static_cast<const std::uint8_t*>(first), bytes);
+}
+
 const TensorView* SafetensorsFile::find(std::string_view name) const {
   const auto it = index_.find(name);
   return it == index_.end() ? nullptr : &tensors_[it->second];
@@ -200,6 +213,20 @@ const TensorView& SafetensorsFile::at(std::string_view name) const {
 
 FileSeal seal_of(std::span<const std::uint8_t> file) {
   return {file.size(), XXH3_64bits(file.data(), file.size())};
+}
+
+FileSeal seal_of(const MappedFile& file) {
+  const std::span<const std::uint8_t> bytes = file.bytes();
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(),
+                                                                      XXH3_freeState);
+  XXH3_64bits_reset(hash.get());
+  for (std::size_t first = 0; first < bytes.size(); first += part_bytes) {
+    const std::span<const std::uint8_t> part =
+        bytes.subspan(first, std::min(part_bytes, bytes.size() - first));
+    XXH3_64bits_update(hash.get(), part.data(), part.size());
+    file.forget(part.data(), part.size());
+  }
+  return {bytes.size(), XXH3_64bits_digest(hash.get())};
 }
 
 }  // namespace ftrain

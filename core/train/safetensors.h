@@ -23,14 +23,14 @@
 namespace ftrain {
 
 // A tensor in someone else's memory: `data` must outlive the view. A writer also takes views whose
-// data are made when their turn comes: `data` is nullptr, and what make() returns stays until the
-// next tensor's turn.
+// data are made part by part when their turn comes: `data` is nullptr, and part(first, bytes), the
+// bytes [first, first + bytes) of the tensor, in order, stays until the next call.
 struct TensorView {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
   const void* data = nullptr;
-  std::function<const void*()> make = nullptr;
+  std::function<const void*(std::size_t first, std::size_t bytes)> part = nullptr;
 
   std::size_t bytes() const { return static_cast<std::size_t>(shape.elements()) * size_of(dtype); }
 };
@@ -42,6 +42,8 @@ struct FileSeal {
   bool operator==(const FileSeal&) const = default;
 };
 FTRAIN_API FileSeal seal_of(std::span<const std::uint8_t> file);
+// Reads the file once, and lets go of its pages behind itself.
+FTRAIN_API FileSeal seal_of(const MappedFile& file);
 
 // Writes `tensors` and forces them to the disk. The data are streamed: nothing is copied as a
 // whole. On failure the unfinished file is removed.
@@ -58,6 +60,8 @@ class FTRAIN_API SafetensorsFile {
   // In the order of the data.
   const std::vector<TensorView>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  // Gives the memory of a part of a tensor back to the system; it is read again when needed.
+  void forget(const void* first, std::size_t bytes) const;
   // Null when there is none of that name.
   const TensorView* find(std::string_view name) const;
   // DataError with near names when there is none.

@@ -78,18 +78,50 @@ std::optional<Rows> rows_of(const std::string& stored, const std::string& name) 
                   "; check [backbone] (depth, embedding) and the number of classes");
 }
 
-// Fills `out` with this rank's rows from whatever pieces the checkpoint holds.
-void assemble(CheckpointReader& checkpoint, const StateSpec& spec, std::byte* out) {
+// States are made, written and read in parts of this many elements at most: a table of millions of
+// classes needs no second copy. Those that a device holds in an order of its own are small and go
+// as a whole.
+constexpr std::size_t part_elements = std::size_t{1} << 20;
+
+std::size_t part_of(const TensorType& type) {
+  const auto count = static_cast<std::size_t>(type.shape.elements());
+  return type.layout.empty() ? std::min(count, part_elements) : count;
+}
+
+// Without the old content, so that old and new never stand side by side.
+void grow(std::vector<std::byte>& buffer, std::size_t bytes) {
+  if (buffer.size() >= bytes) return;
+  buffer = {};
+  buffer.resize(bytes);
+}
+
+// Elements [first, first + count) from a mapped file, which is let go of behind each part.
+template <class Forget>
+void write_in_parts(StateStore& store, const StateSpec& spec, std::size_t first, std::size_t count,
+                    const std::byte* from, const Forget& forget) {
+  const std::size_t size = size_of(spec.type.dtype), part = part_of(spec.type);
+  for (std::size_t done = 0; done < count; done += part) {
+    const std::size_t now = std::min(part, count - done);
+    store.write_part(spec.name, first + done, now, from + done * size);
+    forget(from + done * size, now * size);
+  }
+}
+
+// Writes this rank's rows from whatever pieces the checkpoint holds.
+void restore_state(StateStore& store, CheckpointReader& checkpoint, const StateSpec& spec) {
   const Shape& shape = spec.type.shape;
   const std::string where = checkpoint.path().string();
   if (spec.rows == 0) {
     const TensorView& view = checkpoint.view(spec.name);
     if (view.shape != shape) wrong_shape(where, spec.name, spec.type, view.shape);
-    std::memcpy(out, view.data, spec.type.bytes());
+    write_in_parts(
+        store, spec, 0, static_cast<std::size_t>(shape.elements()),
+        static_cast<const std::byte*>(view.data),
+        [&](const void* part, std::size_t bytes) { checkpoint.forget(spec.name, part, bytes); });
     return;
   }
-  const std::size_t row_bytes =
-      shape[0] == 0 ? 0 : spec.type.bytes() / static_cast<std::size_t>(shape[0]);
+  const std::size_t row = shape[0] == 0 ? 0 : static_cast<std::size_t>(shape.elements() / shape[0]);
+  const std::size_t row_bytes = row * size_of(spec.type.dtype);
   const Rows mine{spec.first_row, spec.first_row + shape[0]};
   std::int64_t filled = 0, stored_rows = 0;
   const auto take = [&](const TensorView& view, Rows piece) {
@@ -100,10 +132,12 @@ void assemble(CheckpointReader& checkpoint, const StateSpec& spec, std::byte* ou
     const std::int64_t first = std::max(piece.first, mine.first);
     const std::int64_t last = std::min(piece.last, mine.last);
     if (first >= last) return;
-    std::memcpy(out + static_cast<std::size_t>(first - mine.first) * row_bytes,
-                static_cast<const std::byte*>(view.data) +
-                    static_cast<std::size_t>(first - piece.first) * row_bytes,
-                static_cast<std::size_t>(last - first) * row_bytes);
+    write_in_parts(
+        store, spec, static_cast<std::size_t>(first - mine.first) * row,
+        static_cast<std::size_t>(last - first) * row,
+        static_cast<const std::byte*>(view.data) +
+            static_cast<std::size_t>(first - piece.first) * row_bytes,
+        [&](const void* part, std::size_t bytes) { checkpoint.forget(view.name, part, bytes); });
     filled += last - first;
   };
   if (checkpoint.has(spec.name)) {
@@ -132,11 +166,15 @@ void initialize(StateStore& store, std::uint64_t seed) {
                                            static_cast<std::uint64_t>(spec.type.shape[0])
                                      : 0;
     const std::uint64_t key = mix64(seed, name_hash(spec.name));
-    std::vector<float> values(count);
-    in_parallel(count, [&](std::size_t i) {
-      values[i] = static_cast<float>(first_value(spec.initializer, key, offset + i));
-    });
-    store.write(spec.name, values.data());
+    const std::size_t part = part_of(spec.type);
+    std::vector<float> values(part);
+    for (std::size_t first = 0; first < count; first += part) {
+      const std::size_t last = std::min(count, first + part);
+      in_parallel(last - first, [&](std::size_t i) {
+        values[i] = static_cast<float>(first_value(spec.initializer, key, offset + first + i));
+      });
+      store.write_part(spec.name, first, last - first, values.data());
+    }
   }
 }
 
@@ -153,6 +191,7 @@ void load_initial_weights(StateStore& store, const InitSettings& init) {
         wrong_shape(init.backbone->string(), spec.name, spec.type, view.shape);
       }
       store.write(spec.name, view.data);
+      file.forget(view.data, view.bytes());
     }
     for (const TensorView& view : file.tensors()) {
       if (view.name.ends_with("num_batches_tracked")) continue;
@@ -174,7 +213,10 @@ void load_initial_weights(StateStore& store, const InitSettings& init) {
                         Shape{spec.rows, spec.type.shape[1]}.text());
       }
       const auto skip = static_cast<std::size_t>(spec.first_row * spec.type.shape[1]);
-      store.write(spec.name, static_cast<const float*>(view.data) + skip);
+      write_in_parts(
+          store, spec, 0, static_cast<std::size_t>(spec.type.shape.elements()),
+          reinterpret_cast<const std::byte*>(static_cast<const float*>(view.data) + skip),
+          [&](const void* part, std::size_t bytes) { file.forget(part, bytes); });
     }
   }
 }
@@ -184,18 +226,27 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, std::
                                       const CheckpointExtra& extra, Communicator* communicator) {
   const int rank = communicator ? communicator->rank() : 0;
   const int ranks = communicator ? communicator->size() : 1;
-  // One tensor at a time: a checkpoint needs no second copy of the state.
+  // Part by part: a checkpoint needs no second copy of the state.
   std::vector<std::byte> value;
   std::vector<TensorView> tensors;
   for (const StateStore::Entry& entry : store.entries()) {
     const StateSpec& spec = entry.spec;
     // What every rank holds alike is the first rank's to write.
     if (rank > 0 && !is_part(spec)) continue;
-    tensors.push_back({piece_name(spec), spec.type.dtype, spec.type.shape, nullptr, [&] {
-                         value.resize(spec.type.bytes());
-                         store.read(spec.name, value.data());
-                         return value.data();
-                       }});
+    const auto part = [&](std::size_t first, std::size_t bytes) -> const void* {
+      if (spec.type.layout.empty()) {
+        const std::size_t size = size_of(spec.type.dtype);
+        grow(value, bytes);
+        store.read_part(spec.name, first / size, bytes / size, value.data());
+        return value.data();
+      }
+      if (first == 0) {
+        grow(value, spec.type.bytes());
+        store.read(spec.name, value.data());
+      }
+      return value.data() + first;
+    };
+    tensors.push_back({piece_name(spec), spec.type.dtype, spec.type.shape, nullptr, part});
   }
   const auto shard = [](int r) { return "rank-" + std::to_string(r); };
   std::optional<CheckpointWriter> writer;
@@ -229,11 +280,8 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, std::
 }
 
 void restore(StateStore& store, CheckpointReader& checkpoint) {
-  std::vector<std::byte> values;
   for (const StateStore::Entry& entry : store.entries()) {
-    values.resize(entry.spec.type.bytes());
-    assemble(checkpoint, entry.spec, values.data());
-    store.write(entry.spec.name, values.data());
+    restore_state(store, checkpoint, entry.spec);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -26,6 +27,15 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Of a run folder: the kernels that measuring chose when the run began.
+constexpr const char* kernels_file = "kernels.json";
+
+// Empty when there is no such file.
+std::string content_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 }  // namespace
@@ -76,6 +86,7 @@ class Trainer::Run {
     }
 
     a.device->open(rank_, ranks_);
+    if (!options_.fresh) a.device->repeat(content_of(folder_ / kernels_file));
     store_ = a.device->make_store();
     const auto graph = training_graph(a, classes, rank_, ranks_);
     step_ = a.device->compile(a.device->prepare(*graph, store_.get(), options_.communicator),
@@ -145,6 +156,9 @@ class Trainer::Run {
     log::also_to(folder_ / "log.txt");
     replace_file(folder_ / "job.toml", source_.resolved());
     replace_file(folder_ / "environment.json", environment_json(assembly_.device->summary()));
+    if (const std::string choices = assembly_.device->choices(); !choices.empty()) {
+      replace_file(folder_ / kernels_file, choices);
+    }
     std::int64_t parameters = 0;
     for (const StateStore::Entry& entry : store_->entries()) {
       if (entry.spec.role == StateSpec::Role::parameter) {

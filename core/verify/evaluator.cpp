@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <future>
+#include <utility>
 
 #include "core/data/image.h"
 
@@ -24,47 +25,73 @@ Evaluator::Evaluator(Executable& executable, std::int64_t batch, std::int64_t im
                      std::int64_t width)
     : executable_(executable), batch_(batch), image_size_(image_size), width_(width) {}
 
-Embeddings Evaluator::embed(const PairSet& set) const {
-  const std::int64_t images = set.images();
+void Evaluator::embed(const ImageSource& images, bool with_mirrored, const Take& take,
+                      const Damaged& damaged) const {
+  executable_.refresh();
   const auto image_bytes = static_cast<std::size_t>(image_size_ * image_size_ * 3);
   const auto batch_bytes = static_cast<std::size_t>(batch_) * image_bytes;
-  Embeddings result;
-  result.width = width_;
-  result.plain.resize(static_cast<std::size_t>(images * width_));
-  result.flipped.resize(result.plain.size());
-
-  const auto decode = [&](std::int64_t begin) {
-    std::vector<std::uint8_t> pixels(batch_bytes, 0);
-    Decoder decoder;
-    for (std::int64_t i = begin; i < std::min(begin + batch_, images); ++i) {
-      const std::vector<std::uint8_t> bytes = set.image(i);
-      decoder.decode_to(bytes, set.describe_image(i), static_cast<int>(image_size_),
-                        pixels.data() + static_cast<std::size_t>(i - begin) * image_bytes);
-    }
-    return pixels;
+  using Damages = std::vector<std::pair<std::int64_t, DataError>>;
+  struct Decoded {
+    std::vector<std::uint8_t> pixels;
+    Damages damages;
   };
-  std::vector<std::uint8_t> flipped(batch_bytes);
-  std::vector<float> embedding(static_cast<std::size_t>(batch_ * width_));
-  const auto forward = [&](const std::vector<std::uint8_t>& pixels, std::int64_t begin,
-                           std::vector<float>& out) {
+  const auto decode = [&](std::int64_t begin) {
+    Decoded decoded{std::vector<std::uint8_t>(batch_bytes, 0), {}};
+    Decoder decoder;
+    for (std::int64_t i = begin; i < std::min(begin + batch_, images.count); ++i) {
+      std::uint8_t* const out =
+          decoded.pixels.data() + static_cast<std::size_t>(i - begin) * image_bytes;
+      try {
+        const std::vector<std::uint8_t> bytes = images.read(i);
+        decoder.decode_to(bytes, images.describe(i), static_cast<int>(image_size_), out);
+      } catch (const DataError& error) {
+        if (!damaged) throw;
+        std::fill_n(out, image_bytes, std::uint8_t{0});
+        decoded.damages.emplace_back(i, error);
+      }
+    }
+    return decoded;
+  };
+  std::vector<std::uint8_t> mirrored_pixels(with_mirrored ? batch_bytes : 0);
+  const auto size = static_cast<std::size_t>(batch_ * width_);
+  std::vector<float> rows(size), mirrored(with_mirrored ? size : 0);
+  const auto forward = [&](const std::vector<std::uint8_t>& pixels, std::vector<float>& out) {
     executable_.write("image", pixels.data());
     executable_.run();
-    executable_.read("embedding", embedding.data());
-    const std::int64_t count = std::min(batch_, images - begin);
-    std::copy_n(embedding.begin(), count * width_, out.begin() + begin * width_);
+    executable_.read("embedding", out.data());
   };
 
-  std::future<std::vector<std::uint8_t>> next = std::async(std::launch::async, decode, 0);
-  for (std::int64_t begin = 0; begin < images; begin += batch_) {
-    const std::vector<std::uint8_t> pixels = next.get();
-    if (begin + batch_ < images) next = std::async(std::launch::async, decode, begin + batch_);
-    forward(pixels, begin, result.plain);
-    for (std::int64_t i = 0; i < batch_; ++i) {
-      const std::size_t at = static_cast<std::size_t>(i) * image_bytes;
-      mirror(pixels.data() + at, image_size_, flipped.data() + at);
+  if (images.count == 0) return;
+  std::future<Decoded> next = std::async(std::launch::async, decode, 0);
+  for (std::int64_t begin = 0; begin < images.count; begin += batch_) {
+    const Decoded decoded = next.get();
+    if (begin + batch_ < images.count) {
+      next = std::async(std::launch::async, decode, begin + batch_);
     }
-    forward(flipped, begin, result.flipped);
+    for (const auto& [image, error] : decoded.damages) damaged(image, error);
+    forward(decoded.pixels, rows);
+    if (with_mirrored) {
+      for (std::size_t at = 0; at < batch_bytes; at += image_bytes) {
+        mirror(decoded.pixels.data() + at, image_size_, mirrored_pixels.data() + at);
+      }
+      forward(mirrored_pixels, mirrored);
+    }
+    const auto count = static_cast<std::size_t>(std::min(batch_, images.count - begin) * width_);
+    take(begin, std::span(rows).first(count), std::span(mirrored).first(with_mirrored ? count : 0));
   }
+}
+
+Embeddings Evaluator::embed(const PairSet& set) const {
+  Embeddings result;
+  result.width = width_;
+  result.plain.reserve(static_cast<std::size_t>(set.images() * width_));
+  result.flipped.reserve(result.plain.capacity());
+  const ImageSource images{set.images(), [&](std::int64_t i) { return set.image(i); },
+                           [&](std::int64_t i) { return set.describe_image(i); }};
+  embed(images, true, [&](std::int64_t, auto rows, auto mirrored) {
+    result.plain.insert(result.plain.end(), rows.begin(), rows.end());
+    result.flipped.insert(result.flipped.end(), mirrored.begin(), mirrored.end());
+  });
   return result;
 }
 

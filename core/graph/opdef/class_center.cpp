@@ -1,10 +1,11 @@
 // Operand orders, for kernels (`rows` may be invalid: all rows of the weight):
 //
 //   target_cosine          features, labels, weight -> cosine
-//   class_center_forward   features, norms, labels, weight, target, rows -> stats, inverse
+//   class_center_forward   features, norms, labels, weight, target, rows
+//                          -> stats, inverse [, cosines: with attribute "keep_cosines"]
 //   margin_loss            stats, norms, target -> loss, log_sum
-//   class_center_backward  features, norms, labels, weight, target, log_sum, inverse, rows
-//                          -> dfeatures, dweight
+//   class_center_backward  features, norms, labels, weight, target, log_sum, inverse, rows,
+//                          cosines (may be invalid) -> dfeatures, dweight
 //   class_center_update    the same, then rate, ok, slots... -> dfeatures
 //   sample_classes         labels, step -> rows
 #include "core/graph/opdef.h"
@@ -14,8 +15,10 @@ namespace ftrain {
 namespace {
 
 Attributes attributes_of(const ops::ClassCenters& c) {
-  return {
-      {"margin", c.margin}, {"first_class", c.first_class}, {"gradient_scale", c.gradient_scale}};
+  return {{"margin", c.margin},
+          {"first_class", c.first_class},
+          {"gradient_scale", c.gradient_scale},
+          {"keep_cosines", c.keep_cosines}};
 }
 
 void require_operands(const Node& node, std::size_t labels, std::size_t weight) {
@@ -44,7 +47,10 @@ std::vector<TensorType> infer_forward(const Node& node) {
   const DType dtype = node.input(0).dtype;
   const std::int64_t walked =
       node.inputs[5].valid() ? node.input(5).shape[0] : node.input(3).shape[0];
-  return {{dtype, Shape{node.input(0).shape[0], 2}}, {dtype, Shape{walked}}};
+  const std::int64_t batch = node.input(0).shape[0];
+  std::vector<TensorType> types{{dtype, Shape{batch, 2}}, {dtype, Shape{walked}}};
+  if (node.attributes.flag("keep_cosines")) types.push_back({dtype, Shape{walked, batch}});
+  return types;
 }
 
 std::vector<TensorType> infer_loss(const Node& node) {
@@ -55,16 +61,23 @@ std::vector<TensorType> infer_loss(const Node& node) {
   return {{dtype, Shape{}}, {dtype, Shape{stats[1]}}};
 }
 
+void require_cosines(const Node& node) {
+  require_rows(node, 7);
+  if (!node.inputs[8].valid()) return;
+  require(node.input(8).shape == Shape{node.input(6).shape[0], node.input(0).shape[0]}, node,
+          "cosines must be [walked classes, B]");
+}
+
 std::vector<TensorType> infer_backward(const Node& node) {
   require_operands(node, 2, 3);
-  require_rows(node, 7);
+  require_cosines(node);
   return {node.input(0), node.input(3)};
 }
 
 std::vector<TensorType> infer_update(const Node& node) {
   require_operands(node, 2, 3);
-  require_rows(node, 7);
-  for (std::size_t i = 10; i < node.inputs.size(); ++i) {
+  require_cosines(node);
+  for (std::size_t i = 11; i < node.inputs.size(); ++i) {
     require(node.input(i).shape == node.input(3).shape, node, "slots must have weight's shape");
   }
   return {node.input(0)};
@@ -72,7 +85,7 @@ std::vector<TensorType> infer_update(const Node& node) {
 
 std::vector<int> writes_update(const Node& node) {
   std::vector<int> written{3};
-  for (std::size_t i = 10; i < node.inputs.size(); ++i) written.push_back(static_cast<int>(i));
+  for (std::size_t i = 11; i < node.inputs.size(); ++i) written.push_back(static_cast<int>(i));
   return written;
 }
 
@@ -102,7 +115,7 @@ ClassStats class_center_forward(Value features, Value norms, Value labels, Value
                                 Value target, Value rows, const ClassCenters& c) {
   const Value stats = features.graph().emit(
       forward_op, {features, norms, labels, weight, target, rows}, attributes_of(c));
-  return {stats, stats.sibling(1)};
+  return {stats, stats.sibling(1), c.keep_cosines ? stats.sibling(2) : Value()};
 }
 
 MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenters& c) {
@@ -111,24 +124,27 @@ MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenter
 }
 
 ClassGradients class_center_backward(Value features, Value norms, Value labels, Value weight,
-                                     Value target, Value log_sum, Value inverse_norms, Value rows,
-                                     const ClassCenters& c) {
+                                     Value target, Value log_sum, const ClassStats& stats,
+                                     Value rows, const ClassCenters& c) {
   const Value features_gradient = features.graph().emit(
-      backward_op, {features, norms, labels, weight, target, log_sum, inverse_norms, rows},
+      backward_op,
+      {features, norms, labels, weight, target, log_sum, stats.inverse_norms, rows, stats.cosines},
       attributes_of(c));
   return {features_gradient, features_gradient.sibling(1)};
 }
 
 Value class_center_update(Value features, Value norms, Value labels, Value weight, Value target,
-                          Value log_sum, Value inverse_norms, Value rows, std::vector<Value> slots,
-                          Value rate, Value ok, const ClassCenters& c, const RowUpdate& update) {
+                          Value log_sum, const ClassStats& stats, Value rows,
+                          std::vector<Value> slots, Value rate, Value ok, const ClassCenters& c,
+                          const RowUpdate& update) {
   Attributes attributes = attributes_of(c);
   attributes.set("update", update.update);
   attributes.set("rate_factor", update.rate_factor);
   attributes.set("decay", update.decay);
   attributes.set("all_rows", update.all_rows);
-  std::vector<Value> inputs{features, norms,         labels, weight, target,
-                            log_sum,  inverse_norms, rows,   rate,   ok};
+  std::vector<Value> inputs{
+      features, norms,         labels, weight, target, log_sum, stats.inverse_norms,
+      rows,     stats.cosines, rate,   ok};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   return features.graph().emit(update_op, std::move(inputs), std::move(attributes));
 }

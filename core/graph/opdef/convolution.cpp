@@ -1,6 +1,7 @@
 #include "core/graph/opdef/convolution.h"
 
 #include "core/graph/opdef.h"
+#include "core/graph/opdef/sums.h"
 
 namespace ftrain {
 namespace {
@@ -31,8 +32,13 @@ std::vector<TensorType> infer_conv2d(const Node& node) {
   return {{node.input(0).dtype, Shape{x[0], w[0], height, width}}};
 }
 
-std::vector<TensorType> infer_shape_attribute(const Node& node) {
+// The weight may have more digits than the activations.
+std::vector<TensorType> infer_input_grad(const Node& node) {
   return {{node.input(0).dtype, Shape(node.attributes.integers("shape"))}};
+}
+
+std::vector<TensorType> infer_weight_grad(const Node& node) {
+  return {{sum_type(node.input(0).dtype), Shape(node.attributes.integers("shape"))}};
 }
 
 Values vjp_conv2d(Graph&, const Node& node, const Values& dy) {
@@ -43,8 +49,8 @@ Values vjp_conv2d(Graph&, const Node& node, const Values& dy) {
 }
 
 const OpDef conv2d_op{.name = "conv2d", .infer = infer_conv2d, .vjp = vjp_conv2d};
-const OpDef input_grad_op{.name = "conv2d_input_grad", .infer = infer_shape_attribute};
-const OpDef weight_grad_op{.name = "conv2d_weight_grad", .infer = infer_shape_attribute};
+const OpDef input_grad_op{.name = "conv2d_input_grad", .infer = infer_input_grad};
+const OpDef weight_grad_op{.name = "conv2d_weight_grad", .infer = infer_weight_grad};
 
 }  // namespace
 

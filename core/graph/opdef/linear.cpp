@@ -1,4 +1,5 @@
 #include "core/graph/opdef.h"
+#include "core/graph/opdef/sums.h"
 #include "core/graph/ops.h"
 
 namespace ftrain {
@@ -12,7 +13,7 @@ std::vector<TensorType> infer_matmul(const Node& node) {
   require(a.rank() == 2 && b.rank() == 2, node, "both operands must be matrices");
   const bool ta = node.attributes.flag("transpose_a"), tb = node.attributes.flag("transpose_b");
   require((ta ? a[0] : a[1]) == (tb ? b[1] : b[0]), node, "the inner extents must agree");
-  return {{node.input(0).dtype, Shape{ta ? a[1] : a[0], tb ? b[0] : b[1]}}};
+  return {{sum_type(node.input(0).dtype), Shape{ta ? a[1] : a[0], tb ? b[0] : b[1]}}};
 }
 
 Values vjp_matmul(Graph&, const Node& node, const Values& dy) {

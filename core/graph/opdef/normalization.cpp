@@ -1,6 +1,7 @@
 #include "core/graph/opdef/normalization.h"
 
 #include "core/graph/opdef.h"
+#include "core/graph/opdef/sums.h"
 
 namespace ftrain {
 namespace {
@@ -12,7 +13,7 @@ std::vector<TensorType> infer_moments(const Node& node) {
   const std::int64_t groups = node.attributes.integer("groups");
   require(x.rank() == 4 || x.rank() == 2, node, "x must be [N, C, H, W] or [N, C]");
   require(groups > 0 && x[0] % groups == 0, node, "the batch must be a multiple of the groups");
-  const TensorType type{node.input(0).dtype, Shape{groups, x[1]}};
+  const TensorType type{sum_type(node.input(0).dtype), Shape{groups, x[1]}};
   return {type, type};
 }
 

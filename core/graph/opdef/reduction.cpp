@@ -1,6 +1,7 @@
 #include "core/graph/opdef/reduction.h"
 
 #include "core/graph/opdef.h"
+#include "core/graph/opdef/sums.h"
 
 namespace ftrain {
 namespace {
@@ -8,19 +9,19 @@ namespace {
 using Values = std::vector<Value>;
 
 std::vector<TensorType> infer_scalar(const Node& node) {
-  return {{node.input(0).dtype, Shape{}}};
+  return {{sum_type(node.input(0).dtype), Shape{}}};
 }
 
 std::vector<TensorType> infer_pool(const Node& node) {
   const Shape& x = node.input(0).shape;
   require(x.rank() == 4, node, "x must be [N, C, H, W]");
-  return {{node.input(0).dtype, Shape{x[0], x[1]}}};
+  return {{sum_type(node.input(0).dtype), Shape{x[0], x[1]}}};
 }
 
 std::vector<TensorType> infer_sum_rows(const Node& node) {
   const Shape& x = node.input(0).shape;
   require(x.rank() == 2, node, "x must be [N, C]");
-  return {{node.input(0).dtype, Shape{x[1]}}};
+  return {{sum_type(node.input(0).dtype), Shape{x[1]}}};
 }
 
 std::vector<TensorType> infer_shape_attribute(const Node& node) {
