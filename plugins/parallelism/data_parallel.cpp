@@ -15,13 +15,13 @@ struct DataParallel final : Parallelism {
     const auto [weight, slots] = centers(build, embedding, {0, build.classes});
     const auto [unit_rows, norms] = ops::normalize(embedding);
     const Value features = build.margin->normalized ? unit_rows : embedding;
-    const ops::ClassCenters options{build.margin, 0,
-                                    1.0 / static_cast<double>(build.batch * ranks)};
+    const ops::ClassCenters options{build.margin, 0, 1.0 / static_cast<double>(build.batch * ranks),
+                                    keeps_cosines(build.classes, build.batch, weight)};
     const Value target = ops::target_cosine(features, labels, weight, options);
-    const auto [stats, inverse] =
+    const ops::ClassStats stats =
         ops::class_center_forward(features, norms, labels, weight, target, {}, options);
     const auto [own_loss, log_sum] =
-        ops::margin_loss(ops::reshape(stats, {1, build.batch, 2}), norms, target, options);
+        ops::margin_loss(ops::reshape(stats.stats, {1, build.batch, 2}), norms, target, options);
     const Value loss = ranks == 1 ? own_loss
                                   : ops::scale(ops::all_reduce_sum(own_loss, ranks),
                                                1.0 / static_cast<double>(ranks));
@@ -30,12 +30,12 @@ struct DataParallel final : Parallelism {
     const auto update = build.optimizer.update();
     if (ranks == 1) {
       const Value gradient = ops::class_center_update(
-          features, norms, labels, weight, target, log_sum, inverse, {}, slots, build.rate, ok,
+          features, norms, labels, weight, target, log_sum, stats, {}, slots, build.rate, ok,
           options, {update, policy.rate_factor, policy.decay, false});
       return {loss, ok, {{features, gradient}}};
     }
     const auto [gradient, own_dweight] = ops::class_center_backward(
-        features, norms, labels, weight, target, log_sum, inverse, {}, options);
+        features, norms, labels, weight, target, log_sum, stats, {}, options);
     const Value dweight = ops::all_reduce_sum(own_dweight, ranks);
     ops::optimizer_update(weight, slots, dweight, ops::cast(build.rate, weight.dtype()), {}, ok,
                           update, policy.rate_factor, policy.decay);

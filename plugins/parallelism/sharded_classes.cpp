@@ -27,25 +27,27 @@ ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, V
   const Value features = ops::all_gather(rows, ranks);
   const Value norms = ops::all_gather(normalized.norms, ranks);
   const Value all_labels = ops::all_gather(labels, ranks);
-  const ops::ClassCenters centers{build.margin, first_class, 1.0 / static_cast<double>(batch)};
 
   Value sampled;
+  std::int64_t walked = weight.shape()[0];
   if (sampling.rate < 1) {
-    const std::int64_t local = weight.shape()[0];
-    sampled = ops::sample_classes(
-        all_labels, build.step,
-        {first_class, local, capacity_of(sampling.rate, local, batch), sampling.rate, build.seed});
+    const std::int64_t local = walked;
+    walked = capacity_of(sampling.rate, local, batch);
+    sampled = ops::sample_classes(all_labels, build.step,
+                                  {first_class, local, walked, sampling.rate, build.seed});
   }
+  const ops::ClassCenters centers{build.margin, first_class, 1.0 / static_cast<double>(batch),
+                                  Parallelism::keeps_cosines(walked, batch, weight)};
   const Value target =
       ops::all_reduce_sum(ops::target_cosine(features, all_labels, weight, centers), ranks);
-  const auto [stats, inverse] =
+  const ops::ClassStats stats =
       ops::class_center_forward(features, norms, all_labels, weight, target, sampled, centers);
-  const Value all_stats = ops::all_gather(ops::reshape(stats, {1, batch, 2}), ranks);
+  const Value all_stats = ops::all_gather(ops::reshape(stats.stats, {1, batch, 2}), ranks);
   const auto [loss, log_sum] = ops::margin_loss(all_stats, norms, target, centers);
   const Value ok = ops::all_finite({loss});
   const TensorPolicy policy = build.optimizer.center_policy();
   const Value gradient = ops::class_center_update(
-      features, norms, all_labels, weight, target, log_sum, inverse, sampled, slots, build.rate, ok,
+      features, norms, all_labels, weight, target, log_sum, stats, sampled, slots, build.rate, ok,
       centers, {build.optimizer.update(), policy.rate_factor, policy.decay, sampling.all_rows});
   return {loss, ok, {{features, gradient}}};
 }

@@ -26,6 +26,7 @@ enum : std::size_t {
   log_sum,
   inverse,
   rows,
+  cosines,
   rate,
   ok,
   slots
@@ -56,7 +57,8 @@ struct Walk {
   // Positions in use: a sample's unused slots stand at its end.
   std::int64_t used(const std::int32_t* rows) const {
     if (rows == nullptr) return walked;
-    return std::find(rows, rows + walked, -1) - rows;
+    return std::partition_point(rows, rows + walked, [](std::int32_t row) { return row >= 0; }) -
+           rows;
   }
 
   // The walked position of each sample's own class, or -1 when it is not among them.

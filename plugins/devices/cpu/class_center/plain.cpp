@@ -101,6 +101,9 @@ class Forward final : public Base {
     walk_.make_rows(in<T>(forward_input::target), in<T>(forward_input::norms), info);
     T* inverse = out<T>(1);
     std::fill(inverse, inverse + walk_.walked, T(0));
+    if (outputs_.size() > 2) {
+      std::fill(out<T>(2) + used * walk_.batch, out<T>(2) + walk_.walked * walk_.batch, T(0));
+    }
     for (std::int64_t p = 0; p < used; ++p) {
       inverse[p] = inverse_norm(walk_, weight + (rows ? rows[p] : p) * width);
     }
@@ -112,6 +115,7 @@ class Forward final : public Base {
         const T* row = weight + (rows ? rows[p] : p) * width;
         const T cosine =
             static_cast<T>(dot(features + b * width, row, width) * static_cast<double>(inverse[p]));
+        if (outputs_.size() > 2) out<T>(2)[p * walk_.batch + b] = cosine;
         logits.push_back(logit(walk_, cosine, own[s] == p, info[s]).value);
         largest = std::max(largest, logits.back());
       }
@@ -183,6 +187,7 @@ class Backward final : public Base {
     const T* features = in<T>(backward_input::features);
     const T* inverse = in<T>(backward_input::inverse);
     const T* log_sum = in<T>(backward_input::log_sum);
+    const T* kept = in<T>(backward_input::cosines);
     const std::int64_t used = walk_.used(rows), width = walk_.width;
     std::vector<std::int64_t> own;
     std::vector<MarginRow<T>> info;
@@ -199,22 +204,26 @@ class Backward final : public Base {
       next = r + 1;
       T* row = weight + r * width;
       std::fill(gradient.begin(), gradient.end(), 0.0);
+      double along = 0;  // the gradient's part along the row of length 1
       for (std::int64_t b = 0; b < walk_.batch; ++b) {
         const auto s = static_cast<std::size_t>(b);
         const T* x = features + b * width;
-        const T cosine = static_cast<T>(dot(x, row, width) * static_cast<double>(inverse[p]));
+        const T cosine = kept
+                             ? kept[p * walk_.batch + b]
+                             : static_cast<T>(dot(x, row, width) * static_cast<double>(inverse[p]));
         const bool mine = own[s] == p;
         const Dual<T> made = logit(walk_, cosine, mine, info[s]);
         const double softmax = std::exp(static_cast<double>(made.value - log_sum[b]));
         const double slope =
             (softmax - (mine ? 1 : 0)) * static_cast<double>(made.slope) * walk_.gradient_scale;
+        along += slope * static_cast<double>(cosine);
         for (std::int64_t d = 0; d < width; ++d) {
           gradient[static_cast<std::size_t>(d)] += slope * static_cast<double>(x[d]);
           dfeatures[static_cast<std::size_t>(b * width + d)] +=
               slope * static_cast<double>(row[d]) * static_cast<double>(inverse[p]);
         }
       }
-      project(row, inverse[p], gradient);
+      project(row, inverse[p], along, gradient);
       for (std::int64_t d = 0; d < width; ++d) {
         row_gradient[static_cast<std::size_t>(d)] =
             static_cast<T>(gradient[static_cast<std::size_t>(d)]);
@@ -231,13 +240,9 @@ class Backward final : public Base {
 
  private:
   // Back through the row's normalisation: dw = (g - (g . w^) w^) / |w|.
-  void project(const T* row, T inverse, std::vector<double>& gradient) const {
+  void project(const T* row, T inverse, double along, std::vector<double>& gradient) const {
     if (!walk_.margin->normalized) return;
     const auto scale = static_cast<double>(inverse);
-    double along = 0;
-    for (std::int64_t d = 0; d < walk_.width; ++d) {
-      along += gradient[static_cast<std::size_t>(d)] * static_cast<double>(row[d]) * scale;
-    }
     for (std::int64_t d = 0; d < walk_.width; ++d) {
       double& g = gradient[static_cast<std::size_t>(d)];
       g = scale * (g - along * static_cast<double>(row[d]) * scale);

@@ -1,120 +1,128 @@
-// The walk in tiles that stay in a core's cache, products by oneDNN's sgemm.
+// The walk in tiles that stay in a core's cache.
 //
-// Each thread owns a contiguous run of classes and walks it tile by tile. A tile of class centers
-// is multiplied with all features, its cosines are worked on in place and dropped: logits of all
-// classes never exist. Sampled rows are gathered into the tile first. Partial sums of the threads
-// are added in thread order, so a run repeats to the bit on as many threads.
+// Each thread owns a contiguous run of classes and walks it tile by tile: a tile is multiplied with
+// all features and its cosines are worked on in place; the next tile's class centers are fetched
+// meanwhile. Sampled rows are read and written where they stand. Partial sums of the threads are
+// added in thread order, so a run repeats to the bit on as many threads.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <limits>
 #include <memory>
-#include <oneapi/dnnl/dnnl.hpp>
+#include <utility>
 #include <vector>
 
 #include "core/runtime/kernel.h"
 #include "plugins/devices/cpu/class_center/operands.h"
-#include "plugins/devices/cpu/class_center/vector.h"
+#include "plugins/devices/cpu/class_center/tile.h"
 
 namespace ftrain::cpu {
 
-namespace vec = class_center;
-
-// C [m, n] = A B + beta C, row-major; inside a parallel region oneDNN uses the calling thread
-// alone.
-inline void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-                 const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
-                 float* c, std::int64_t ldc) {
-  dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, beta,
-             c, ldc);
-}
-
-// Bytes of so many floats, in whole cache lines.
-inline std::size_t aligned(std::int64_t floats) {
-  return (static_cast<std::size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-}
-
-// What both walks share: the tile's size, its share of classes a thread, its buffers.
+// What both walks share: the tile's size, the threads' shares, their buffers, margins on a tile.
 class TiledWalk : public Kernel {
  public:
-  TiledWalk(const Walk& walk, int threads, bool sampled)
-      : walk_(walk), threads_(threads), sampled_(sampled) {
-    // Class centers, their gradient and the cosines of a tile: about half of a 1 MiB L2.
-    constexpr std::int64_t tile_bytes = 512 * 1024;
-    const std::int64_t row_bytes = (2 * walk.width + walk.batch) * 4;
-    tile_ = std::clamp<std::int64_t>(tile_bytes / row_bytes / 16 * 16, 16, 1024);
-    plain_ = walk.margin->functions<float>().others == nullptr;
-  }
-  void bind(std::span<void* const> inputs, std::span<void* const> outputs, void* scratch) override {
-    inputs_.assign(inputs.begin(), inputs.end());
-    outputs_.assign(outputs.begin(), outputs.end());
-    scratch_ = static_cast<std::byte*>(scratch);
-  }
+  std::size_t scratch_bytes() const override { return scratch_bytes_; }
+  void bind(std::span<void* const> inputs, std::span<void* const> outputs, void* scratch) override;
 
  protected:
+  TiledWalk(const Walk& walk, const KernelEnvironment& environment, bool second);
+
+  // `count` positions from `begin`, and where their class centers stand. Lists are padded to whole
+  // row blocks by repeating the last row. `next`: as many rows of the tile behind, null at the end.
+  struct Tile {
+    std::int64_t begin = 0, count = 0;
+    const float* const* rows = nullptr;
+    const float* const* next = nullptr;
+  };
+  // A thread's own. `by_sample` and `slopes` are for margins that change other classes; for the
+  // rest `by_sample` has room for an element a sample.
+  struct Buffers {
+    float *cosines, *inverse, *along, *by_sample, *slopes;
+    float *largest, *sum;         // first walk
+    double* running;              // first walk: (largest, sum) of each sample so far
+    float *gradient, *dfeatures;  // second walk
+    const float** rows;
+  };
+
   template <class T>
   T* in(std::size_t i) const {
     return static_cast<T*>(inputs_[i]);
   }
   float* out(std::size_t i) const { return static_cast<float*>(outputs_[i]); }
 
-  struct Run {
-    std::int64_t begin, end;
-  };
-  Run run_of(int thread, std::int64_t used) const {
+  // Targets, row information and features as the tiles want them. The positions in use.
+  std::int64_t begin_walk(const std::int64_t* labels, const std::int32_t* rows, const float* target,
+                          const float* norms, const float* features);
+
+  // Calls f(tile) for the tiles of a thread's run.
+  template <class F>
+  void each_tile(int thread, const float* weight, const std::int32_t* rows, std::int64_t used,
+                 const F& f) const {
     const std::int64_t tiles = (used + tile_ - 1) / tile_;
-    const std::int64_t begin = tiles * thread / threads_, end = tiles * (thread + 1) / threads_;
-    return {std::min(begin * tile_, used), std::min(end * tile_, used)};
+    const std::int64_t last = std::min(tiles * (thread + 1) / threads_ * tile_, used);
+    const float** current = threads_buffers_[static_cast<std::size_t>(thread)].rows;
+    const float** next = current + tile_;
+    Tile tile{tiles * thread / threads_ * tile_};
+    tile.count = list_rows(weight, rows, tile.begin, last, current);
+    while (tile.count > 0) {
+      const std::int64_t behind = list_rows(weight, rows, tile.begin + tile.count, last, next);
+      tile.rows = current;
+      tile.next = behind > 0 ? next : nullptr;
+      f(tile);
+      tile.begin += tile.count;
+      tile.count = behind;
+      std::swap(current, next);
+    }
   }
 
-  // The tile's class centers, contiguous: where they stand, or gathered.
-  const float* tile_weights(const float* weight, const std::int32_t* rows, std::int64_t begin,
-                            std::int64_t count, float* gathered) const {
-    if (rows == nullptr) return weight + begin * walk_.width;
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::memcpy(gathered + i * walk_.width, weight + rows[begin + i] * walk_.width,
-                  static_cast<std::size_t>(walk_.width) * sizeof(float));
-    }
-    return gathered;
+  const Buffers& buffers(int thread) const {
+    return threads_buffers_[static_cast<std::size_t>(thread)];
   }
-
-  // cosines [batch, count] of the tile -> logits; own columns by the margin's target. `slopes` may
-  // be null, and stays unused for plain margins.
-  void to_logits(float* cosines, float* slopes, std::int64_t count, const float* inverse) const {
-    const Margin& margin = *walk_.margin;
-    const float scale = static_cast<float>(margin.scale);
-    if (plain_) {
-      const float limit = margin.normalized ? scale : std::numeric_limits<float>::infinity();
-      for (std::int64_t b = 0; b < walk_.batch; ++b) {
-        vec::scale_clamped(cosines + b * tile_, margin.normalized ? inverse : nullptr, scale, limit,
-                           count);
-      }
-      return;
+  class_center::Scaling scaling() const;
+  // Calls f(sample, row of the tile) for the samples whose own class is in the tile.
+  template <class F>
+  void each_own(const Tile& tile, const F& f) const {
+    for (std::size_t b = 0; b < own_.size(); ++b) {
+      const std::int64_t i = own_[b] - tile.begin;
+      if (i >= 0 && i < tile.count) f(b, i);
     }
-    if (margin.normalized) {
-      for (std::int64_t b = 0; b < walk_.batch; ++b) {
-        vec::multiply(cosines + b * tile_, inverse, count);
-      }
-    }
-    margin.f32.others(margin.functor,
-                      {walk_.batch, count, tile_, cosines, slopes, row_info_.data()});
   }
+  // The margin's target function of a sample.
+  Dual<float> target(std::size_t sample) const {
+    return walk_.margin->f32.target(walk_.margin->functor, row_info_[sample]);
+  }
+  // Calls the margin's function for other classes on a copy of the cosines in own.by_sample, sample
+  // by sample at a stride of tile_. `slopes`: wanted in own.slopes.
+  void others(const Tile& tile, const Buffers& own, bool slopes) const;
 
   Walk walk_;
   int threads_;
-  bool sampled_, plain_;
-  std::int64_t tile_;
+  bool second_, plain_;
+  class_center::TileFunctions functions_;
+  class_center::Sizes sizes_;
+  std::int64_t tile_;    // positions, whole row blocks
+  std::int64_t stride_;  // of a row's gradient: its width in whole vectors
   std::vector<void*> inputs_, outputs_;
-  std::byte* scratch_ = nullptr;
-  std::vector<std::int64_t> own_;
+  std::vector<std::int64_t> own_;  // the position of each sample's own class, or -1
   std::vector<MarginRow<float>> row_info_;
+  float *by_column_ = nullptr, *by_row_ = nullptr;  // packed features
+
+ private:
+  // Lists the rows of a tile that begins at `begin`; how many there are before `last`.
+  std::int64_t list_rows(const float* weight, const std::int32_t* rows, std::int64_t begin,
+                         std::int64_t last, const float** list) const;
+  // Places the buffers from `base` on (null: only counts); the bytes that they take.
+  std::size_t place(std::byte* base);
+
+  std::size_t scratch_bytes_;
+  std::vector<Buffers> threads_buffers_;
 };
 
-std::unique_ptr<Kernel> make_tiled_forward(const Node& node, int threads);
+std::unique_ptr<Kernel> make_sampling(const Node& node, const KernelEnvironment& environment);
+std::unique_ptr<Kernel> make_tiled_forward(const Node& node, const KernelEnvironment& environment);
 // With `update` the rows are updated in place, else their gradient is stored.
-std::unique_ptr<Kernel> make_tiled_backward(const Node& node, int threads, bool update);
+std::unique_ptr<Kernel> make_tiled_backward(const Node& node, const KernelEnvironment& environment,
+                                            bool update);
 
 }  // namespace ftrain::cpu

@@ -1,18 +1,26 @@
 // The second walk: the features' gradient, and the class centers' gradient or update.
 #include <omp.h>
 
+#include <cstring>
+#include <limits>
+
 #include "core/model/optimizer.h"
 #include "plugins/devices/cpu/class_center/tiled.h"
 
 namespace ftrain::cpu {
 namespace {
 
+using class_center::row_block;
+
 class Backward final : public TiledWalk {
  public:
-  Backward(const Node& node, int threads, bool update)
+  Backward(const Node& node, const KernelEnvironment& environment, bool update)
       : TiledWalk(
             Walk::of(node, backward_input::labels, backward_input::weight, backward_input::rows),
-            threads, node.inputs[backward_input::rows].valid()) {
+            environment, true),
+        sampled_(node.inputs[backward_input::rows].valid()) {
+    // Products for several row blocks at once read the features of a large batch less often.
+    chunk_ = walk_.batch <= 128 ? row_block : 4 * row_block;
     if (!update) return;
     update_ = &node.attributes.payload<Update>("update");
     scalars_.decay = node.attributes.number("decay");
@@ -20,15 +28,11 @@ class Backward final : public TiledWalk {
     all_rows_ = node.attributes.flag("all_rows");
   }
 
-  std::size_t scratch_bytes() const override {
-    return static_cast<std::size_t>(threads_) * thread_bytes();
-  }
-
   void launch() override {
     const auto* rows = in<std::int32_t>(backward_input::rows);
-    const std::int64_t used = walk_.used(rows);
-    walk_.find_targets(in<std::int64_t>(backward_input::labels), rows, used, own_);
-    walk_.make_rows(in<float>(backward_input::target), in<float>(backward_input::norms), row_info_);
+    const std::int64_t used = begin_walk(
+        in<std::int64_t>(backward_input::labels), rows, in<float>(backward_input::target),
+        in<float>(backward_input::norms), in<float>(backward_input::features));
     if (update_ != nullptr) {
       scalars_.rate = static_cast<double>(*in<float>(backward_input::rate)) * rate_factor_;
       active_ = *in<float>(backward_input::ok) != 0.0f;
@@ -48,147 +52,179 @@ class Backward final : public TiledWalk {
   }
 
  private:
-  std::size_t thread_bytes() const {
-    return aligned(walk_.batch * tile_) * (plain_ ? 1 : 2) + aligned(tile_ * walk_.width) * 2 +
-           aligned(walk_.batch * walk_.width);
-  }
-  float* cosines_of(int thread) const {
-    return reinterpret_cast<float*>(scratch_ + static_cast<std::size_t>(thread) * thread_bytes());
-  }
-  float* slopes_of(int thread) const {
-    return plain_ ? nullptr : cosines_of(thread) + aligned(walk_.batch * tile_) / sizeof(float);
-  }
-  float* gathered_of(int thread) const {
-    return cosines_of(thread) + aligned(walk_.batch * tile_) / sizeof(float) * (plain_ ? 1 : 2);
-  }
-  float* gradient_of(int thread) const {
-    return gathered_of(thread) + aligned(tile_ * walk_.width) / sizeof(float);
-  }
-  float* features_of(int thread) const {
-    return gradient_of(thread) + aligned(tile_ * walk_.width) / sizeof(float);
-  }
-
   void walk(int thread, const std::int32_t* rows, std::int64_t used) {
-    const std::int64_t width = walk_.width;
-    float* const cosines = cosines_of(thread);
-    float* const slopes = slopes_of(thread);
-    float* const gradient = gradient_of(thread);
-    float* const dfeatures = features_of(thread);
-    std::fill(dfeatures, dfeatures + walk_.batch * width, 0.0f);
-    float* const weight = in<float>(backward_input::weight);
-    const float* const features = in<float>(backward_input::features);
-    const auto [first, last] = run_of(thread, used);
-    for (std::int64_t begin = first; begin < last; begin += tile_) {
-      const std::int64_t count = std::min(tile_, last - begin);
-      const float* tile = tile_weights(weight, rows, begin, count, gathered_of(thread));
-      const float* inverse = in<float>(backward_input::inverse) + begin;
-      gemm(false, true, walk_.batch, count, width, features, width, tile, width, 0.0f, cosines,
-           tile_);
-      to_logits(cosines, slopes, count, inverse);
-      to_slopes(cosines, slopes, begin, count);
-      // dW^ = dcos^T X needs dcos alone; dX = (dcos / |w|) W.
-      gemm(true, false, count, width, walk_.batch, cosines, tile_, features, width, 0.0f, gradient,
-           width);
-      if (walk_.margin->normalized) {
-        for (std::int64_t b = 0; b < walk_.batch; ++b) {
-          vec::multiply(cosines + b * tile_, inverse, count);
-        }
-      }
-      gemm(false, false, walk_.batch, width, count, cosines, tile_, tile, width, 1.0f, dfeatures,
-           width);
-      finish_rows(weight, rows, begin, count, tile, inverse, gradient);
+    const Buffers& own = buffers(thread);
+    std::fill(own.dfeatures, own.dfeatures + walk_.width * sizes_.padded, 0.0f);
+    // Samples that pad the batch have no softmax.
+    const float* const log_sum = in<float>(backward_input::log_sum);
+    std::copy(log_sum, log_sum + walk_.batch, own.sum);
+    std::fill(own.sum + walk_.batch, own.sum + sizes_.padded, std::numeric_limits<float>::max());
+    each_tile(thread, in<float>(backward_input::weight), rows, used, [&](const Tile& tile) {
+      find_cosines(tile, own);
+      if (plain_)
+        plain_slopes(tile, own);
+      else
+        margin_slopes(tile, own);
+      if (!walk_.margin->normalized) std::fill(own.along, own.along + tile.count, 0.0f);
+      functions_.add_feature_gradients(sizes_, tile.rows, tile.count, own.cosines, tile.next,
+                                       own.dfeatures);
+      finish_rows(tile, own);
+    });
+  }
+
+  void find_cosines(const Tile& tile, const Buffers& own) const {
+    const float* const inverse = in<float>(backward_input::inverse) + tile.begin;
+    std::copy(inverse, inverse + tile.count, own.inverse);
+    std::fill(own.inverse + tile.count, own.inverse + tile_, 0.0f);
+    const float* kept = in<float>(backward_input::cosines);
+    if (kept == nullptr) {
+      functions_.cosines(sizes_, tile.rows, tile.count, by_column_, own.inverse, nullptr,
+                         own.cosines);
+      return;
+    }
+    kept += tile.begin * walk_.batch;
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      float* const row = own.cosines + i * sizes_.padded;
+      std::copy(kept + i * walk_.batch, kept + (i + 1) * walk_.batch, row);
+      std::fill(row + walk_.batch, row + sizes_.padded, 0.0f);
     }
   }
 
-  // Logits -> d loss / d cosine, in place.
-  void to_slopes(float* logits, const float* slopes, std::int64_t begin, std::int64_t count) const {
-    const Margin& margin = *walk_.margin;
-    const float factor = static_cast<float>(walk_.gradient_scale);
-    const float scale = static_cast<float>(margin.scale);
-    // A clamped cosine's logit stands exactly at the limit.
-    const float limit = margin.normalized ? scale : std::numeric_limits<float>::infinity();
-    const float* log_sum = in<float>(backward_input::log_sum);
+  // Of a sample's own class: d loss / d cosine.
+  float own_slope(std::size_t sample) const {
+    const Dual<float> made = target(sample);
+    const float probability = std::exp(made.value - in<float>(backward_input::log_sum)[sample]);
+    return (probability - 1.0f) * made.slope * static_cast<float>(walk_.gradient_scale);
+  }
+
+  void plain_slopes(const Tile& tile, const Buffers& own) const {
+    float* kept = own.by_sample;
+    each_own(tile, [&](std::size_t b, std::int64_t i) {
+      *kept++ = own.cosines[i * sizes_.padded + static_cast<std::int64_t>(b)];
+    });
+    const class_center::Scaling scaling = this->scaling();
+    functions_.to_slopes(sizes_, tile.count, scaling,
+                         static_cast<float>(walk_.gradient_scale) * scaling.scale, own.sum,
+                         own.inverse, own.cosines, own.along);
+    const float* cosine = own.by_sample;
+    each_own(tile, [&](std::size_t b, std::int64_t i) {
+      float& slope = own.cosines[i * sizes_.padded + static_cast<std::int64_t>(b)];
+      const float right = own_slope(b) * own.inverse[i];
+      own.along[i] += own.inverse[i] * (right - slope) * *cosine++;
+      slope = right;
+    });
+  }
+
+  void margin_slopes(const Tile& tile, const Buffers& own) const {
+    others(tile, own, true);
     for (std::int64_t b = 0; b < walk_.batch; ++b) {
-      const auto s = static_cast<std::size_t>(b);
-      float* const row = logits + b * tile_;
-      vec::probabilities(row, slopes ? slopes + b * tile_ : nullptr,
-                         slopes ? factor : factor * scale, limit, log_sum[b], count);
-      if (own_[s] >= begin && own_[s] < begin + count) {
-        const Dual<float> own = margin.f32.target(margin.functor, row_info_[s]);
-        row[own_[s] - begin] = (std::exp(own.value - log_sum[b]) - 1.0f) * own.slope * factor;
+      functions_.probabilities(own.by_sample + b * tile_, own.slopes + b * tile_,
+                               static_cast<float>(walk_.gradient_scale), own.sum[b], tile.count);
+    }
+    each_own(tile, [&](std::size_t b, std::int64_t i) {
+      own.by_sample[static_cast<std::int64_t>(b) * tile_ + i] = own_slope(b);
+    });
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      float* const row = own.cosines + i * sizes_.padded;
+      float sum = 0;
+      for (std::int64_t b = 0; b < walk_.batch; ++b) {
+        const float slope = own.by_sample[b * tile_ + i] * own.inverse[i];
+        sum += slope * row[b];
+        row[b] = slope;
+      }
+      std::fill(row + walk_.batch, row + sizes_.padded, 0.0f);
+      own.along[i] = own.inverse[i] * sum;
+    }
+  }
+
+  void finish_rows(const Tile& tile, const Buffers& own) {
+    const float* const weight = in<float>(backward_input::weight);
+    const float* fetch[4 * row_block];
+    for (std::int64_t i = 0; i < tile.count; i += chunk_) {
+      const std::int64_t count = std::min(chunk_, tile.count - i);
+      const std::int64_t blocks = (count + row_block - 1) / row_block * row_block;
+      const bool fetches = list_slots(tile, i + chunk_, fetch);
+      functions_.row_gradients(sizes_, tile.rows + i, blocks, by_row_,
+                               own.cosines + i * sizes_.padded, own.along + i,
+                               fetches ? fetch : nullptr, own.gradient, stride_);
+      // Rows that stand one behind the other go at once.
+      const bool joined = !sampled_ && stride_ == walk_.width;
+      for (std::int64_t j = 0; j < count; j += joined ? count : 1) {
+        finish(tile.rows[i + j] - weight, own.gradient + j * stride_,
+               joined ? count * walk_.width : walk_.width);
       }
     }
   }
 
-  void finish_rows(float* weight, const std::int32_t* rows, std::int64_t begin, std::int64_t count,
-                   const float* tile, const float* inverse, float* gradient) {
-    const std::int64_t width = walk_.width;
-    for (std::int64_t i = 0; i < count; ++i) {
-      float* const g = gradient + i * width;
-      const float* const w = tile + i * width;
-      if (walk_.margin->normalized) {
-        const float along = vec::dot(g, w, width) * inverse[i] * inverse[i];
-        vec::project(g, w, along, inverse[i], width);
-      }
-      const std::int64_t r = rows ? rows[begin + i] : begin + i;
-      if (update_ == nullptr) {
-        std::memcpy(out(1) + r * width, g, static_cast<std::size_t>(width) * sizeof(float));
-      } else {
-        apply(weight, r, g);
-      }
+  // The first slot's rows for positions from `i` of the tile on, to fetch.
+  bool list_slots(const Tile& tile, std::int64_t i, const float** list) const {
+    if (update_ == nullptr || slots_.empty()) return false;
+    const float* const* rows = i < tile.count ? tile.rows + i : tile.next;
+    if (rows == nullptr) return false;
+    const float* const weight = in<float>(backward_input::weight);
+    const std::int64_t room = i < tile.count ? tile_ - i : tile_;
+    for (std::int64_t j = 0; j < chunk_; ++j) {
+      list[j] = slots_[0] + (rows[std::min(j, room - 1)] - weight);
     }
+    return true;
   }
 
-  void apply(float* weight, std::int64_t r, const float* gradient) {
+  // `count` elements of the weight from `first` on: stores their gradient or updates them.
+  void finish(std::int64_t first, const float* gradient, std::int64_t count) {
+    if (update_ == nullptr) {
+      std::memcpy(out(1) + first, gradient, static_cast<std::size_t>(count) * sizeof(float));
+      return;
+    }
     if (!active_) return;
     float* slots[8];
-    for (std::size_t i = 0; i < slots_.size(); ++i) slots[i] = slots_[i] + r * walk_.width;
-    update_->f32(update_->functor, weight + r * walk_.width, slots, gradient, walk_.width,
-                 scalars_);
+    for (std::size_t i = 0; i < slots_.size(); ++i) slots[i] = slots_[i] + first;
+    update_->f32(update_->functor, in<float>(backward_input::weight) + first, slots, gradient,
+                 count, scalars_);
   }
 
   // Rows that were not sampled: gradient 0, or an update with it when all rows move.
   void rest(int thread, const std::int32_t* rows, std::int64_t used) {
-    const bool dense = update_ == nullptr;
-    if (!dense && !all_rows_) return;
+    if (update_ != nullptr && !all_rows_) return;
     const std::int64_t width = walk_.width;
     const std::int64_t first = walk_.classes * thread / threads_;
     const std::int64_t last = walk_.classes * (thread + 1) / threads_;
-    float* const zero = gradient_of(thread);
+    float* const zero = buffers(thread).gradient;
     std::fill(zero, zero + width, 0.0f);
     const std::int32_t* next = std::lower_bound(rows, rows + used, first);
     for (std::int64_t r = first; r < last; ++r) {
-      if (next != rows + used && *next == r) {
+      if (next != rows + used && *next == r)
         ++next;
-      } else if (dense) {
-        std::fill(out(1) + r * width, out(1) + (r + 1) * width, 0.0f);
-      } else {
-        apply(in<float>(backward_input::weight), r, zero);
-      }
+      else
+        finish(r * width, zero, width);
     }
   }
 
   void sum_features(int thread) {
-    const std::int64_t total = walk_.batch * walk_.width;
-    const std::int64_t first = total * thread / threads_, last = total * (thread + 1) / threads_;
-    std::memcpy(out(0) + first, features_of(0) + first,
-                static_cast<std::size_t>(last - first) * sizeof(float));
-    for (int t = 1; t < threads_; ++t) {
-      vec::accumulate(out(0) + first, features_of(t) + first, last - first);
+    const std::int64_t width = walk_.width;
+    const std::int64_t first = walk_.batch * thread / threads_;
+    const std::int64_t last = walk_.batch * (thread + 1) / threads_;
+    for (std::int64_t d = 0; d < width; ++d) {
+      for (std::int64_t b = first; b < last; ++b) {
+        float sum = 0;
+        for (int t = 0; t < threads_; ++t) sum += buffers(t).dfeatures[d * sizes_.padded + b];
+        out(0)[b * width + d] = sum;
+      }
     }
   }
 
   const Update* update_ = nullptr;
   UpdateScalars scalars_;
   double rate_factor_ = 1;
-  bool all_rows_ = false, active_ = true;
+  bool all_rows_ = false, active_ = true, sampled_;
+  std::int64_t chunk_;
   std::vector<float*> slots_;
 };
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_tiled_backward(const Node& node, int threads, bool update) {
-  return std::make_unique<Backward>(node, threads, update);
+std::unique_ptr<Kernel> make_tiled_backward(const Node& node, const KernelEnvironment& environment,
+                                            bool update) {
+  return std::make_unique<Backward>(node, environment, update);
 }
 
 }  // namespace ftrain::cpu
