@@ -10,17 +10,22 @@
 #include <mutex>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/graph/opdef.h"
 #include "core/graph/passes.h"
+#include "core/train/process.h"
 #include "plugins/devices/cpu/executable.h"
 #include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
+#include "plugins/devices/cpu/rewrite/depthwise.h"
 #include "plugins/devices/cpu/rewrite/fold.h"
 #include "plugins/devices/cpu/rewrite/fuse.h"
 #include "plugins/devices/cpu/rewrite/layouts.h"
+#include "plugins/devices/cpu/rewrite/merge_updates.h"
 #include "plugins/devices/cpu/rewrite/precision.h"
 #include "plugins/devices/cpu/rewrite/recompute.h"
 #include "plugins/devices/cpu/store.h"
+#include "plugins/devices/cpu/threads.h"
 #include "plugins/devices/cpu/tune/tuner.h"
 #include "plugins/devices/cpu/winograd/winograd.h"
 
@@ -103,10 +108,11 @@ void CpuDevice::configure(Keys& keys) {
             at_least(0));
   keys.bind("isa", isa, "the most capable instructions to use",
             one_of({"auto", "plain", "avx2", "avx512"}));
-  keys.bind("precision", precision,
-            "what convolutions and activations are in: fp32, or bf16 where the processor has it; "
-            "parameters, statistics and losses are fp32",
-            one_of({"auto", "fp32", "tf32", "bf16", "fp16"}));
+  keys.bind(
+      "precision", precision,
+      "what convolutions and activations are in: fp32 (auto too), or bf16 where the processor "
+      "has dot products of it; parameters, statistics and losses are fp32",
+      one_of({"auto", "fp32", "tf32", "bf16", "fp16"}));
   keys.bind("kernels", kernel_choice, "auto: the fastest; reference: plain loops, nothing fused",
             one_of({"auto", "reference"}));
   keys.bind("winograd", winograd,
@@ -118,9 +124,14 @@ void CpuDevice::configure(Keys& keys) {
             "activations to make again in the backward walk instead of keeping them: none; cheap: "
             "batch norms and PReLUs; block: all within a block of the network",
             one_of({"none", "cheap", "block"}));
+  keys.bind("pin", pin,
+            "a core of its own for each thread; auto: when someone gave this process some of the "
+            "machine's cores",
+            one_of({"auto", "on", "off"}));
 }
 
-void CpuDevice::open(int, int local_ranks) {
+void CpuDevice::open(int local_rank, int local_ranks) {
+  local_rank_ = local_rank;
   if (precision == "tf32" || precision == "fp16") {
     throw DeviceError("[device] precision = \"" + precision +
                       "\": the CPU device computes in fp32 or bf16; set precision = \"fp32\"");
@@ -133,8 +144,9 @@ void CpuDevice::open(int, int local_ranks) {
   }
   if (precision == "bf16" && (!has_bf16() || isa_ != "avx512")) {
     throw DeviceError(std::string("[device] precision = \"bf16\": ") +
-                      (has_bf16() ? "isa = \"" + isa_ + "\" has no dot products of bf16; set isa = "
-                                    "\"auto\" or precision = \"fp32\""
+                      (has_bf16() ? "isa = \"" + isa_ +
+                                        "\" has no dot products of bf16; set isa = "
+                                        "\"auto\" or precision = \"fp32\""
                                   : "this processor has no dot products of bf16 (AVX512_BF16), and "
                                     "without them bf16 is slower than fp32; set precision = "
                                     "\"fp32\""));
@@ -155,6 +167,7 @@ void CpuDevice::open(int, int local_ranks) {
   add_simd_kernels(kernels_);
   add_onednn_kernels(kernels_);
   add_winograd_kernels(kernels_);
+  add_folded_kernels(kernels_);
   add_class_center_kernels(kernels_);
 }
 
@@ -166,12 +179,25 @@ std::string CpuDevice::summary() const {
          std::to_string(version->patch);
 }
 
+std::string CpuDevice::choices() const {
+  return used_.empty() ? "" : text_of(used_, circumstances_of(environment(nullptr)));
+}
+
+void CpuDevice::repeat(std::string_view choices) {
+  try {
+    repeated_ = answers_in(choices, circumstances_of(environment(nullptr)));
+  } catch (const Error& error) {
+    log::warning(std::string("the run's choice of kernels ") + error.what() +
+                 "; kernels are chosen anew");
+  }
+}
+
 KernelEnvironment CpuDevice::environment(Communicator* communicator) const {
   return {.threads = threads_, .isa = isa_, .communicator = communicator, .device = &options_};
 }
 
 std::unique_ptr<StateStore> CpuDevice::make_store() {
-  return std::make_unique<Store>();
+  return std::make_unique<Store>(threads_);
 }
 
 Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
@@ -183,11 +209,18 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
   if (kernel_choice != "reference") {
     program.graph = fold(*program.graph, environment);
     program.graph = ftrain::cpu::recompute(*program.graph, recompute);
-    if (options_.bf16) program.graph = lower_precision(*program.graph);
-    program.graph = remove_dead(*assign_layouts(*program.graph, kernels_, environment, store));
-    program.graph = remove_dead(*fuse(*program.graph, environment));
   }
+  if (options_.bf16) program.graph = lower_precision(*program.graph);
+  if (kernel_choice != "reference") {
+    program.graph = remove_dead(*assign_layouts(*program.graph, kernels_, environment, store));
+    program.graph = fuse_depthwise(*program.graph);
+    program.graph = remove_dead(*fuse(*program.graph, environment));
+    program.graph = merge_updates(*program.graph);
+    program.kept = kept_nodes(*program.graph);
+  }
+  const std::vector<bool> lasting = lasting_nodes(*program.graph, program.kept);
 
+  Tuner tuner(kernels_, environment, repeated_);
   const auto nodes = static_cast<std::size_t>(program.graph->size());
   program.kernels.resize(nodes);
   std::vector<std::size_t> scratch(nodes, 0);
@@ -195,25 +228,44 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
   for (std::size_t n = 0; n < nodes; ++n) {
     const Node& node = program.graph->node(static_cast<std::int32_t>(n));
     if (node.op->leaf || node.op->view) continue;
-    program.kernels[n] = autotune && is_tuned(node)
-                             ? choose_by_measurement(kernels_, node, environment)
+    program.kernels[n] = autotune && kernel_choice != "reference"
+                             ? tuner.choose(node)
                              : kernels_.choose(node, environment);
     // compile() makes the kernel again; oneDNN's cache keeps the costly part.
     const std::unique_ptr<Kernel> kernel = program.kernels[n].def->make(node, environment);
     scratch[n] = kernel->scratch_bytes();
     overwrites[n] = kernel->overwrites();
   }
+  used_.insert(tuner.used().begin(), tuner.used().end());
   program.plan = plan_memory(
       *program.graph,
       {.scratch = [&](const Node& node) { return scratch[static_cast<std::size_t>(node.index)]; },
        .overwrites =
-           [&](const Node& node) { return overwrites[static_cast<std::size_t>(node.index)]; }});
+           [&](const Node& node) { return overwrites[static_cast<std::size_t>(node.index)]; },
+       .keep =
+           [&](const Node& node) {
+             return !lasting.empty() && lasting[static_cast<std::size_t>(node.index)];
+           }});
   return program;
+}
+
+std::size_t CpuDevice::overhead_bytes(const Program& program) {
+  omp_set_num_threads(threads_);
+  const std::size_t before = memory_bytes();
+  const std::vector<std::unique_ptr<Kernel>> kernels = bound_nowhere(program, environment(nullptr));
+#pragma omp parallel
+  {
+    volatile int here = omp_get_thread_num();  // the threads stand from now on
+    static_cast<void>(here);
+  }
+  const std::size_t after = memory_bytes();
+  return after - std::min(after, before);
 }
 
 std::unique_ptr<Executable> CpuDevice::compile(Program program, StateStore& store,
                                                Communicator* communicator) {
   omp_set_num_threads(threads_);
+  pin_threads(pin, local_rank_, threads_);
   return std::make_unique<CpuExecutable>(std::move(program), static_cast<Store&>(store),
                                          environment(communicator));
 }

@@ -9,6 +9,7 @@
 
 #include "core/runtime/device.h"
 #include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/tune/answers.h"
 
 namespace ftrain::cpu {
 
@@ -23,10 +24,16 @@ class CpuDevice final : public Device {
   void open(int local_rank, int local_ranks) override;
   std::string summary() const override;
   const KernelList& kernels() const override { return kernels_; }
+  std::string choices() const override;
+  void repeat(std::string_view choices) override;
   std::unique_ptr<StateStore> make_store() override;
   Program prepare(const Graph& graph, const StateStore* store, Communicator* communicator) override;
+  std::size_t overhead_bytes(const Program& program) override;
   std::unique_ptr<Executable> compile(Program program, StateStore& store,
                                       Communicator* communicator) override;
+
+  // What kernels are told of this device.
+  KernelEnvironment environment(Communicator* communicator) const;
 
   std::int64_t threads = 0;
   std::string isa = "auto";
@@ -35,13 +42,13 @@ class CpuDevice final : public Device {
   std::string winograd = "auto";
   bool autotune = true;
   std::string recompute = "cheap";
+  std::string pin = "auto";
 
  private:
-  KernelEnvironment environment(Communicator* communicator) const;
-
   KernelList kernels_;
   KernelOptions options_;
-  int threads_ = 1;
+  Answers repeated_, used_;  // measured before, and what prepare() took
+  int threads_ = 1, local_rank_ = 0;
   std::string isa_;
 };
 

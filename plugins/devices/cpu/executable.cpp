@@ -24,13 +24,28 @@ Value find(const std::vector<Graph::Named>& list, std::string_view name, const c
 
 }  // namespace
 
+std::vector<std::unique_ptr<Kernel>> bound_nowhere(const Program& program,
+                                                   const KernelEnvironment& environment) {
+  std::vector<std::unique_ptr<Kernel>> kernels;
+  alignas(64) static char nowhere[64];
+  for (std::int32_t i = 0; i < program.graph->size(); ++i) {
+    const Node& node = program.graph->node(i);
+    const KernelDef* def = program.kernels[static_cast<std::size_t>(i)].def;
+    // Ranks meet in a collective, and there are none here.
+    if (def == nullptr || node.op->collective) continue;
+    kernels.push_back(def->make(node, environment));
+    std::vector<void*> inputs;
+    for (const Value& input : node.inputs) inputs.push_back(input.valid() ? nowhere : nullptr);
+    const std::vector<void*> outputs(node.outputs.size(), nowhere);
+    kernels.back()->bind(inputs, outputs, nowhere);
+  }
+  return kernels;
+}
+
 CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironment& environment)
     : program_(std::move(program)), store_(store), threads_(environment.threads) {
   const Graph& graph = *program_.graph;
-  store_.add(graph.states());
-
-  // The plan counts inputs among the resident bytes; states are the store's, so inputs get a run of
-  // their own.
+  // Inputs are resident beside the states.
   input_offsets_.resize(static_cast<std::size_t>(graph.size()));
   std::size_t input_bytes = 0;
   for (const Graph::Named& input : graph.inputs()) {
@@ -38,8 +53,8 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
     input_offsets_[n] = input_bytes;
     input_bytes += program_.plan.values[n][0].bytes;
   }
-  inputs_ = Memory(input_bytes, "the program's inputs");
-  arena_ = Memory(program_.plan.arena_bytes, "the program's arena");
+  inputs_ = store_.add(graph.states(), input_bytes);
+  arena_ = store_.workspace(program_.plan.arena_bytes);
 
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
@@ -54,8 +69,8 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
     for (std::size_t o = 0; o < node.outputs.size(); ++o) {
       outputs.push_back(address({program_.graph.get(), i, static_cast<std::int32_t>(o)}));
     }
-    kernel->bind(inputs, outputs, arena_.data() + program_.plan.scratch[n].offset);
-    kernels_.push_back(std::move(kernel));
+    kernel->bind(inputs, outputs, arena_ + program_.plan.scratch[n].offset);
+    launches_.push_back({std::move(kernel), !program_.kept.empty() && program_.kept[n]});
   }
 }
 
@@ -65,11 +80,11 @@ char* CpuExecutable::address(Value value) const {
     if (const Graph::State* state = program_.graph->state_of(value)) {
       return static_cast<char*>(store_.address(state->spec.name));
     }
-    return inputs_.data() + input_offsets_[static_cast<std::size_t>(value.node_index())];
+    return inputs_ + input_offsets_[static_cast<std::size_t>(value.node_index())];
   }
   const Block& block = program_.plan.values[static_cast<std::size_t>(value.node_index())]
                                            [static_cast<std::size_t>(value.output())];
-  return arena_.data() + block.offset;
+  return arena_ + block.offset;
 }
 
 void CpuExecutable::write(std::string_view input, const void* data) {
@@ -78,8 +93,13 @@ void CpuExecutable::write(std::string_view input, const void* data) {
 }
 
 void CpuExecutable::run() {
+  store_.touch();
+  if (store_.enter(arena_, this)) stale_ = true;
   omp_set_num_threads(threads_);  // of this thread; a rank may run on another than it compiled on
-  for (const auto& kernel : kernels_) kernel->launch();
+  for (const Launch& launch : launches_) {
+    if (stale_ || !launch.kept) launch.kernel->launch();
+  }
+  stale_ = false;
 }
 
 void CpuExecutable::read(std::string_view fetch, void* data) {

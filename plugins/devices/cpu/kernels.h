@@ -22,6 +22,8 @@ inline KernelOptions options_of(const KernelEnvironment& environment) {
 void add_reference_kernels(KernelList& list);     // reference/: every op, f32 and f64, row-major
 void add_simd_kernels(KernelList& list);          // simd/: Highway, blocked layouts, f32
 void add_onednn_kernels(KernelList& list);        // onednn/: convolutions, products, reorders
+void add_folded_kernels(KernelList& list);        // folded/: convolutions with their last steps
+void add_plain_folded_kernels(KernelList& list);  // of them the oracle alone
 void add_class_center_kernels(KernelList& list);  // class_center/: plain and tiled walks
 void add_plain_class_center_kernels(KernelList& list);  // of them the oracle alone
 void add_collective_kernels(KernelList& list);          // collectives over a Communicator

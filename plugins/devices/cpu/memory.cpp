@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <utility>
@@ -36,7 +37,23 @@ Memory::Memory(std::size_t bytes, const std::string& purpose) {
   }
   const auto address = reinterpret_cast<std::uintptr_t>(mapping_);
   data_ = reinterpret_cast<char*>((address + huge_page - 1) / huge_page * huge_page);
+  bytes_ = bytes;
   madvise(data_, bytes, MADV_HUGEPAGE);  // a wish: without huge pages everything works
+}
+
+void Memory::touch(int threads) {
+  if (touched_) return;
+  touched_ = true;
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const auto runs = static_cast<std::int64_t>((bytes_ + huge_page - 1) / huge_page);
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (std::int64_t run = 0; run < runs; ++run) {
+    const std::size_t first = static_cast<std::size_t>(run) * huge_page;
+    for (std::size_t at = first; at < std::min(bytes_, first + huge_page); at += page) {
+      volatile char& byte = data_[at];
+      byte = byte;
+    }
+  }
 }
 
 Memory::~Memory() {
@@ -46,12 +63,16 @@ Memory::~Memory() {
 Memory::Memory(Memory&& other) noexcept
     : mapping_(std::exchange(other.mapping_, nullptr)),
       mapped_(other.mapped_),
-      data_(std::exchange(other.data_, nullptr)) {}
+      data_(std::exchange(other.data_, nullptr)),
+      bytes_(other.bytes_),
+      touched_(other.touched_) {}
 
 Memory& Memory::operator=(Memory&& other) noexcept {
   std::swap(mapping_, other.mapping_);
   std::swap(mapped_, other.mapped_);
   std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(touched_, other.touched_);
   return *this;
 }
 

@@ -1,12 +1,15 @@
 #include "plugins/devices/cpu/store.h"
 
+#include <cstring>
+#include <utility>
+
 #include "core/base/error.h"
 #include "core/base/suggest.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 
 namespace ftrain::cpu {
 
-void Store::add(const std::vector<Graph::State>& states) {
+char* Store::add(const std::vector<Graph::State>& states, std::size_t more) {
   constexpr std::size_t alignment = 64;
   std::vector<const StateSpec*> missing;
   std::size_t total = 0;
@@ -21,8 +24,8 @@ void Store::add(const std::vector<Graph::State>& states) {
     missing.push_back(&spec);
     total += (spec.type.bytes() + alignment - 1) / alignment * alignment;
   }
-  if (missing.empty()) return;
-  memory_.emplace_back(total, "holding the parameters and the optimizer's state");
+  if (total + more == 0) return nullptr;
+  memory_.emplace_back(total + more, "holding the parameters and the optimizer's state");
   char* place = memory_.back().data();
   for (const StateSpec* spec : missing) {
     by_name_.emplace(spec->name, entries_.size());
@@ -30,6 +33,24 @@ void Store::add(const std::vector<Graph::State>& states) {
     addresses_.push_back(place);
     place += (spec->type.bytes() + alignment - 1) / alignment * alignment;
   }
+  return place;
+}
+
+char* Store::workspace(std::size_t bytes) {
+  for (const Memory& memory : workspaces_) {
+    if (memory.bytes() >= bytes) return memory.data();
+  }
+  workspaces_.emplace_back(bytes, "the program's arena");
+  return workspaces_.back().data();
+}
+
+bool Store::enter(char* workspace, const void* program) {
+  return std::exchange(last_[workspace], program) != program;
+}
+
+void Store::touch() {
+  for (Memory& memory : memory_) memory.touch(threads_);
+  for (Memory& memory : workspaces_) memory.touch(threads_);
 }
 
 const StateStore::Entry* Store::find(std::string_view name) const {
@@ -56,8 +77,29 @@ void Store::read(std::string_view name, void* row_major) const {
 }
 
 void Store::write(std::string_view name, const void* row_major) {
+  for (Memory& memory : memory_) memory.touch(threads_);
   const std::size_t i = index_of(name);
   copy_from_row_major(entries_[i].spec.type, row_major, addresses_[i]);
+}
+
+void Store::read_part(std::string_view name, std::size_t first, std::size_t count,
+                      void* row_major) const {
+  const std::size_t i = index_of(name);
+  const TensorType& type = entries_[i].spec.type;
+  if (!type.layout.empty()) return StateStore::read_part(name, first, count, row_major);
+  const std::size_t size = size_of(type.dtype);
+  std::memcpy(row_major, addresses_[i] + first * size, count * size);
+}
+
+void Store::write_part(std::string_view name, std::size_t first, std::size_t count,
+                       const void* row_major) {
+  const std::size_t i = index_of(name);
+  const TensorType& type = entries_[i].spec.type;
+  if (count == static_cast<std::size_t>(type.shape.elements())) return write(name, row_major);
+  if (!type.layout.empty()) return StateStore::write_part(name, first, count, row_major);
+  for (Memory& memory : memory_) memory.touch(threads_);
+  const std::size_t size = size_of(type.dtype);
+  std::memcpy(addresses_[i] + first * size, row_major, count * size);
 }
 
 }  // namespace ftrain::cpu

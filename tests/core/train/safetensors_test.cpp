@@ -94,6 +94,7 @@ TEST_F(SafetensorsTest, every_type_comes_back_aligned) {
   EXPECT_EQ(seal.bytes, std::filesystem::file_size(path));
   const SafetensorsFile file(path);
   EXPECT_EQ(seal, seal_of(MappedFile(path).bytes()));
+  EXPECT_EQ(seal, seal_of(MappedFile(path)));
   ASSERT_EQ(file.tensors().size(), tensors.size());
   EXPECT_EQ(file.metadata().at("key"), "v\"a\\l\n\u00fc");
   for (const TensorView& written : tensors) {

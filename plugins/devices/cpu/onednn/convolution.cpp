@@ -1,6 +1,7 @@
 #include "plugins/devices/cpu/onednn/convolution.h"
 
 #include <string_view>
+#include <type_traits>
 
 #include "core/graph/opdef.h"
 #include "plugins/devices/cpu/kernels.h"
@@ -26,7 +27,9 @@ struct DepthwiseTag {
 constexpr DepthwiseTag depthwise_tags[] = {{"Abcd16a", memory::format_tag::Abcde16a},
                                            {"Abcd8a", memory::format_tag::Abcde8a}};
 
+// Weights and their gradients are f32, whatever the images are; kernels for bf16 round a copy.
 std::optional<memory::desc> describe_weight(const ConvolutionTypes& t) {
+  if (t.weight.dtype != DType::f32) return std::nullopt;
   if (t.groups == 1) return describe(t.weight);
   const memory::dims dims = weight_dims(t);
   if (t.weight.layout.empty()) {
@@ -52,17 +55,23 @@ std::string weight_word(const ConvolutionTypes& t, const memory::desc& desc) {
   return "";
 }
 
-Convolution problem(const ConvolutionTypes& t, bool any_activations, dnnl::algorithm algorithm) {
+// What a node makes: oneDNN wants bf16 weights beside bf16 images, but makes their gradient in f32.
+enum class Made { image, weight };
+
+Convolution problem(const ConvolutionTypes& t, Made made, bool any_activations,
+                    dnnl::algorithm algorithm) {
+  const memory::data_type data = *data_type_of(t.x.dtype);
   const auto activation = [&](const TensorType& type) {
     if (!any_activations) return *describe(type);
-    return describe_any({type.shape[0], type.shape[1], type.shape[2], type.shape[3]});
+    return describe_any({type.shape[0], type.shape[1], type.shape[2], type.shape[3]}, data);
   };
-  return {.src = activation(t.x),
-          .weights = describe_any(weight_dims(t)),
-          .dst = activation(t.y),
-          .stride = t.stride,
-          .padding = t.padding,
-          .algorithm = algorithm};
+  return {
+      .src = activation(t.x),
+      .weights = describe_any(weight_dims(t), made == Made::weight ? memory::data_type::f32 : data),
+      .dst = activation(t.y),
+      .stride = t.stride,
+      .padding = t.padding,
+      .algorithm = algorithm};
 }
 
 constexpr auto direct = dnnl::algorithm::convolution_direct;
@@ -72,17 +81,22 @@ constexpr auto winograd = dnnl::algorithm::convolution_winograd;
 // the one that oneDNN prefers, with reorders around it.
 template <class Make>
 auto best(const ConvolutionTypes& t, Make make, dnnl::algorithm algorithm = direct) {
-  auto desc = make(problem(t, false, algorithm));
+  constexpr Made made =
+      std::is_same_v<Make, decltype(&weight_grad_of)> ? Made::weight : Made::image;
+  auto desc = make(problem(t, made, false, algorithm));
   if (!desc || is_plain(desc)) {
-    auto other = make(problem(t, true, algorithm));
+    auto other = make(problem(t, made, true, algorithm));
     if (other && (!desc || !is_plain(other))) return other;
   }
   return desc;
 }
 
-std::string refuse(const Node& node, const KernelEnvironment&) {
+std::string refuse(const Node& node, const KernelEnvironment& environment) {
   const ConvolutionTypes t = convolution_types(node);
-  if (t.x.dtype != DType::f32) return "oneDNN's convolution is for f32";
+  if (t.x.dtype != t.y.dtype || !data_type_of(t.x.dtype)) {
+    return "oneDNN's convolution is for images of f32, or all of bf16";
+  }
+  if (t.x.dtype == DType::bf16 && !options_of(environment).bf16) return "bf16 is switched off";
   if (!describe(t.x) || !describe(t.y)) return "an activation's layout is not oneDNN's";
   if (!describe_weight(t)) return "the weight's layout is not oneDNN's";
   return "";
@@ -90,16 +104,19 @@ std::string refuse(const Node& node, const KernelEnvironment&) {
 
 // Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural
 // Networks", 2015): 3x3 products with a quarter of the multiplications, and rounding some ten times
-// that of the direct sum. The rule is static, so that a rerun chooses alike.
-template <class Make>
-std::string refuse_winograd(const Node& node, const KernelEnvironment& environment, Make make) {
+// that of the direct sum. oneDNN has it for f32.
+template <auto make>
+std::string refuse_winograd(const Node& node, const KernelEnvironment& environment) {
   if (!options_of(environment).winograd) return "switched off";
   const ConvolutionTypes t = convolution_types(node);
+  if (t.x.dtype != DType::f32) return "is for images of f32";
   if (t.weight.shape[2] != 3 || t.weight.shape[3] != 3 || t.stride != 1 || t.groups != 1) {
     return "is for 3x3 kernels of stride 1 without groups";
   }
   if (std::string reason = refuse(node, environment); !reason.empty()) return reason;
-  if (!make(problem(t, false, winograd))) return "oneDNN has none for these shapes and this CPU";
+  if (!make(problem(t, Made::image, false, winograd))) {
+    return "oneDNN has none for these shapes and this CPU";
+  }
   return "";
 }
 
@@ -157,7 +174,7 @@ ConvolutionTypes convolution_types(const Node& node) {
   t.stride = node.attributes.integer("stride");
   t.padding = node.attributes.integer("padding");
   t.groups = node.attributes.integer("groups");
-  if (node.op->name == "conv2d") {
+  if (node.op->name == "conv2d" || node.op->name == "conv2d_folded") {
     t.x = node.input(0), t.weight = node.input(1), t.y = node.outputs[0];
   } else if (node.op->name == "conv2d_input_grad") {
     t.y = node.input(0), t.weight = node.input(1), t.x = node.outputs[0];
@@ -168,6 +185,8 @@ ConvolutionTypes convolution_types(const Node& node) {
 }
 
 std::string preferred_weight_layout(const ConvolutionTypes& types) {
+  // In bf16 the weight is rearranged as it is rounded, so its gradient has the say.
+  if (types.x.dtype == DType::bf16) return made_weight_layout(types);
   const auto desc = best(types, forward_of);
   return desc ? weight_word(types, desc.weights_desc()) : "";
 }
@@ -182,21 +201,12 @@ void add_convolutions(KernelList& list) {
   list.add({"conv2d", "onednn direct", 20, refuse, make_forward<direct>});
   list.add({"conv2d_input_grad", "onednn direct", 20, refuse, make_input_grad<direct>});
   list.add({"conv2d_weight_grad", "onednn direct", 20, refuse, make_weight_grad<direct>});
-  list.add({"conv2d", "onednn winograd", 21,
-            [](const Node& node, const KernelEnvironment& environment) {
-              return refuse_winograd(node, environment, forward_of);
-            },
-            make_forward<winograd>});
-  list.add({"conv2d_input_grad", "onednn winograd", 21,
-            [](const Node& node, const KernelEnvironment& environment) {
-              return refuse_winograd(node, environment, input_grad_of);
-            },
-            make_input_grad<winograd>});
-  list.add({"conv2d_weight_grad", "onednn winograd", 21,
-            [](const Node& node, const KernelEnvironment& environment) {
-              return refuse_winograd(node, environment, weight_grad_of);
-            },
-            make_weight_grad<winograd>});
+  list.add(
+      {"conv2d", "onednn winograd", 21, refuse_winograd<forward_of>, make_forward<winograd>, true});
+  list.add({"conv2d_input_grad", "onednn winograd", 21, refuse_winograd<input_grad_of>,
+            make_input_grad<winograd>, true});
+  list.add({"conv2d_weight_grad", "onednn winograd", 21, refuse_winograd<weight_grad_of>,
+            make_weight_grad<winograd>, true});
 }
 
 }  // namespace ftrain::cpu

@@ -17,7 +17,7 @@ struct ConvolutionTypes {
   bool depthwise() const { return groups > 1 && weight.shape[1] == 1 && groups == weight.shape[0]; }
 };
 
-// Of a conv2d, conv2d_input_grad or conv2d_weight_grad node.
+// Of a conv2d, conv2d_folded, conv2d_input_grad or conv2d_weight_grad node.
 ConvolutionTypes convolution_types(const Node& node);
 
 // Is it a depthwise convolution whose kernel is as large as the image? And how its weight's
@@ -25,8 +25,9 @@ ConvolutionTypes convolution_types(const Node& node);
 bool covers_image(const ConvolutionTypes& types);
 std::string whole_depthwise_layout(const ConvolutionTypes& types);
 
-// How oneDNN's forward convolution would like the weight ordered, given x and y: a layout word, or
-// "" when that order pads or has no name.
+// How the weight of a convolution is best kept, given x and y: as oneDNN's forward convolution
+// would like it (for bf16 images as its gradient is made). A layout word, or "" when that order
+// pads or has no name.
 std::string preferred_weight_layout(const ConvolutionTypes& types);
 // The same for the order in which the weight's gradient is made.
 std::string made_weight_layout(const ConvolutionTypes& types);

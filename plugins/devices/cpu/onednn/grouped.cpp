@@ -4,6 +4,7 @@
 // many times faster. The widened weights live in scratch alone.
 #include <algorithm>
 
+#include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/layout.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
@@ -36,7 +37,8 @@ std::string refuse(const Node& node, const KernelEnvironment& environment) {
   const ConvolutionTypes t = convolution_types(node);
   const std::int64_t block = preferred_block(environment.isa);
   const std::int64_t narrow = t.weight.shape[1];
-  if (t.x.dtype != DType::f32) return "for f32";
+  if (t.x.dtype != t.y.dtype || !data_type_of(t.x.dtype)) return "for f32 or bf16";
+  if (t.x.dtype == DType::bf16 && !options_of(environment).bf16) return "bf16 is switched off";
   if (t.groups == 1 || t.depthwise()) return "for small groups, neither full nor depthwise";
   if (t.x.shape[1] != t.y.shape[1] || narrow >= block || block % narrow != 0 ||
       t.x.shape[1] % block != 0) {
@@ -56,9 +58,9 @@ memory::desc wide_row_major(const Widening& w) {
   return {wide_dims(w), memory::data_type::f32, memory::format_tag::abcde};
 }
 
-Convolution problem(const Widening& w) {
+Convolution problem(const Widening& w, memory::data_type weights) {
   return {.src = *describe(w.types.x),
-          .weights = describe_any(wide_dims(w)),
+          .weights = describe_any(wide_dims(w), weights),
           .dst = *describe(w.types.y),
           .stride = w.types.stride,
           .padding = w.types.padding};
@@ -96,7 +98,7 @@ Sequence::Slot widened_weight(Sequence& sequence, const Widening& w, int operand
 
 std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& environment) {
   const Widening w = widen(node, environment);
-  const auto desc = forward_of(problem(w));
+  const auto desc = forward_of(problem(w, *data_type_of(w.types.x.dtype)));
   auto sequence = std::make_unique<Sequence>();
   const auto weight = widened_weight(*sequence, w, 1, desc.weights_desc());
   sequence->run_with_scratchpad(desc, dnnl::convolution_forward(desc),
@@ -108,7 +110,7 @@ std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& 
 
 std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironment& environment) {
   const Widening w = widen(node, environment);
-  const auto desc = input_grad_of(problem(w));
+  const auto desc = input_grad_of(problem(w, *data_type_of(w.types.x.dtype)));
   auto sequence = std::make_unique<Sequence>();
   const auto weight = widened_weight(*sequence, w, 1, desc.weights_desc());
   sequence->run_with_scratchpad(desc, dnnl::convolution_backward_data(desc),
@@ -120,7 +122,7 @@ std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironmen
 
 std::unique_ptr<Kernel> make_weight_grad(const Node& node, const KernelEnvironment& environment) {
   const Widening w = widen(node, environment);
-  const auto desc = weight_grad_of(problem(w));
+  const auto desc = weight_grad_of(problem(w, memory::data_type::f32));
   auto sequence = std::make_unique<Sequence>();
   const auto made = sequence->scratch(desc.diff_weights_desc());
   sequence->run_with_scratchpad(desc, dnnl::convolution_backward_weights(desc),

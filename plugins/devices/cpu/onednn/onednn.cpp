@@ -59,8 +59,15 @@ const dnnl::engine& engine() {
   return cpu;
 }
 
+std::optional<memory::data_type> data_type_of(DType dtype) {
+  if (dtype == DType::f32) return memory::data_type::f32;
+  if (dtype == DType::bf16) return memory::data_type::bf16;
+  return std::nullopt;
+}
+
 std::optional<memory::desc> describe(const TensorType& type) {
-  if (type.dtype != DType::f32) return std::nullopt;
+  const auto data = data_type_of(type.dtype);
+  if (!data) return std::nullopt;
   const memory::dims dims = dims_of(type.shape);
   if (type.layout.empty()) {
     memory::dims strides(dims.size());
@@ -69,17 +76,17 @@ std::optional<memory::desc> describe(const TensorType& type) {
       strides[i] = stride;
       stride *= dims[i];
     }
-    return memory::desc(dims, memory::data_type::f32, strides);
+    return memory::desc(dims, *data, strides);
   }
   const auto tag = tags().find(type.layout);
   if (type.shape.rank() != 4 || tag == tags().end()) return std::nullopt;
-  memory::desc desc(dims, memory::data_type::f32, tag->second);
+  memory::desc desc(dims, *data, tag->second);
   if (desc.get_size() != type.bytes()) return std::nullopt;  // it would pad
   return desc;
 }
 
-memory::desc describe_any(const memory::dims& dims) {
-  return memory::desc(dims, memory::data_type::f32, memory::format_tag::any);
+memory::desc describe_any(const memory::dims& dims, memory::data_type data) {
+  return memory::desc(dims, data, memory::format_tag::any);
 }
 
 std::optional<std::string> layout_word(const memory::desc& desc, const Shape& shape) {
@@ -110,6 +117,21 @@ void copy_from_row_major(const TensorType& type, const void* row_major, void* to
   reorder_now(*describe({type.dtype, type.shape}), row_major, *describe(type), to);
 }
 
+namespace {
+
+// The forward convolution that a weight gradient belongs to.
+Convolution with_weights_like_images(const Convolution& c) {
+  Convolution forward = c;
+#if DNNL_VERSION_MAJOR >= 3
+  forward.weights = describe_any(c.weights.get_dims(), c.src.get_data_type());
+#else
+  forward.weights = describe_any(c.weights.dims(), c.src.data_type());
+#endif
+  return forward;
+}
+
+}  // namespace
+
 #if DNNL_VERSION_MAJOR >= 3
 
 dnnl::convolution_forward::primitive_desc forward_of(const Convolution& c) {
@@ -123,6 +145,25 @@ dnnl::convolution_forward::primitive_desc forward_of(const Convolution& c) {
           {c.padding, c.padding},
           {c.padding, c.padding},
           user_scratchpad(),
+          true};
+}
+
+dnnl::convolution_forward::primitive_desc folded_forward_of(const Convolution& c,
+                                                            const memory::desc& bias,
+                                                            const dnnl::post_ops& steps) {
+  dnnl::primitive_attr attributes = user_scratchpad();
+  attributes.set_post_ops(steps);
+  return {engine(),
+          dnnl::prop_kind::forward_inference,
+          c.algorithm,
+          c.src,
+          c.weights,
+          bias,
+          c.dst,
+          {c.stride, c.stride},
+          {c.padding, c.padding},
+          {c.padding, c.padding},
+          attributes,
           true};
 }
 
@@ -143,7 +184,7 @@ dnnl::convolution_backward_data::primitive_desc input_grad_of(const Convolution&
 }
 
 dnnl::convolution_backward_weights::primitive_desc weight_grad_of(const Convolution& c) {
-  const auto hint = forward_of(c);
+  const auto hint = forward_of(with_weights_like_images(c));
   if (!hint) return {};
   return {engine(),
           c.algorithm,
@@ -172,6 +213,17 @@ dnnl::convolution_forward::primitive_desc forward_of(const Convolution& c) {
   return {desc, user_scratchpad(), engine(), true};
 }
 
+dnnl::convolution_forward::primitive_desc folded_forward_of(const Convolution& c,
+                                                            const memory::desc& bias,
+                                                            const dnnl::post_ops& steps) {
+  const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_inference, c.algorithm, c.src,
+                                             c.weights, bias, c.dst, {c.stride, c.stride},
+                                             {c.padding, c.padding}, {c.padding, c.padding});
+  dnnl::primitive_attr attributes = user_scratchpad();
+  attributes.set_post_ops(steps);
+  return {desc, attributes, engine(), true};
+}
+
 dnnl::convolution_backward_data::primitive_desc input_grad_of(const Convolution& c) {
   const auto hint = forward_of(c);
   if (!hint) return {};
@@ -182,7 +234,7 @@ dnnl::convolution_backward_data::primitive_desc input_grad_of(const Convolution&
 }
 
 dnnl::convolution_backward_weights::primitive_desc weight_grad_of(const Convolution& c) {
-  const auto hint = forward_of(c);
+  const auto hint = forward_of(with_weights_like_images(c));
   if (!hint) return {};
   const dnnl::convolution_backward_weights::desc desc(c.algorithm, c.src, c.weights, c.dst,
                                                       {c.stride, c.stride}, {c.padding, c.padding},

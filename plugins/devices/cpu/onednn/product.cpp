@@ -10,7 +10,9 @@ namespace {
 using dnnl::memory;
 
 std::string refuse_product(const Node& node, const KernelEnvironment&) {
-  if (node.outputs[0].dtype != DType::f32) return "oneDNN's product is for f32";
+  if (node.input(0).dtype != DType::f32 || node.input(1).dtype != DType::f32) {
+    return "oneDNN's product is for f32";
+  }
   if (!node.input(0).layout.empty() || !node.input(1).layout.empty()) return "not row-major";
   return "";
 }
@@ -36,7 +38,7 @@ std::unique_ptr<Kernel> make_product(const Node& node, const KernelEnvironment&)
 std::vector<TensorType> infer_reorder(const Node& node) {
   TensorType type = node.input(0);
   type.layout = node.attributes.text("layout");
-  require(describe(type).has_value(), node, "x must be f32 in a layout that never pads");
+  require(describe(type).has_value(), node, "x must be f32 or bf16 in a layout that never pads");
   return {type};
 }
 
@@ -62,6 +64,7 @@ void add_products(KernelList& list) {
 
 void add_reorders(KernelList& list) {
   list.add({"reorder", "onednn", 20, refuse_reorder, make_reorder});
+  list.add({"cast", "onednn", 8, refuse_reorder, make_reorder});
 }
 
 void add_onednn_kernels(KernelList& list) {

@@ -10,7 +10,15 @@
 namespace ftrain::cpu {
 namespace {
 
+float widen(float x) {
+  return x;
+}
+float widen(BF16 x) {
+  return to_f32(x);
+}
+
 // All three tensors in one block: x [N][C/B][P][B], dy [N][C/B][B], dw [C/B][P][B].
+template <class T>
 class WholeDepthwise final : public Kernel {
  public:
   WholeDepthwise(const Node& node, const KernelEnvironment& environment)
@@ -23,8 +31,8 @@ class WholeDepthwise final : public Kernel {
   }
 
   void bind(std::span<void* const> inputs, std::span<void* const> outputs, void*) override {
-    dy_ = static_cast<const float*>(inputs[0]);
-    x_ = static_cast<const float*>(inputs[1]);
+    dy_ = static_cast<const T*>(inputs[0]);
+    x_ = static_cast<const T*>(inputs[1]);
     dw_ = static_cast<float*>(outputs[0]);
   }
 
@@ -35,10 +43,12 @@ class WholeDepthwise final : public Kernel {
       float* dw = dw_ + c * run;
       std::fill_n(dw, run, 0.0f);
       for (std::int64_t n = 0; n < batch_; ++n) {
-        const float* dy = dy_ + (n * blocks_ + c) * block_;
-        const float* x = x_ + (n * blocks_ + c) * run;
+        const T* dy = dy_ + (n * blocks_ + c) * block_;
+        const T* x = x_ + (n * blocks_ + c) * run;
         for (std::int64_t p = 0; p < positions_; ++p) {
-          for (std::int64_t l = 0; l < block_; ++l) dw[p * block_ + l] += dy[l] * x[p * block_ + l];
+          for (std::int64_t l = 0; l < block_; ++l) {
+            dw[p * block_ + l] += widen(dy[l]) * widen(x[p * block_ + l]);
+          }
         }
       }
     }
@@ -47,13 +57,13 @@ class WholeDepthwise final : public Kernel {
  private:
   int threads_;
   std::int64_t block_, batch_, blocks_, positions_;
-  const float *dy_ = nullptr, *x_ = nullptr;
+  const T *dy_ = nullptr, *x_ = nullptr;
   float* dw_ = nullptr;
 };
 
 std::string refuse(const Node& node, const KernelEnvironment&) {
   const ConvolutionTypes t = convolution_types(node);
-  if (t.x.dtype != DType::f32) return "for f32";
+  if (t.x.dtype != t.y.dtype || !data_type_of(t.x.dtype)) return "for f32 or bf16";
   if (!covers_image(t)) return "for depthwise kernels as large as the image";
   if (t.x.layout != t.y.layout || t.weight.layout != whole_depthwise_layout(t)) {
     return "the three tensors must share a block of channels";
@@ -66,7 +76,10 @@ std::string refuse(const Node& node, const KernelEnvironment&) {
 void add_whole_depthwise(KernelList& list) {
   list.add({"conv2d_weight_grad", "whole depthwise", 30, refuse,
             [](const Node& node, const KernelEnvironment& environment) -> std::unique_ptr<Kernel> {
-              return std::make_unique<WholeDepthwise>(node, environment);
+              if (node.input(0).dtype == DType::bf16) {
+                return std::make_unique<WholeDepthwise<BF16>>(node, environment);
+              }
+              return std::make_unique<WholeDepthwise<float>>(node, environment);
             }});
 }
 

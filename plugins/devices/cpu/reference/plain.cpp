@@ -1,6 +1,9 @@
 #include "plugins/devices/cpu/reference/plain.h"
 
+#include <algorithm>
+
 #include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/reference/convert.h"
 
 namespace ftrain::cpu {
 namespace {
@@ -13,13 +16,76 @@ std::vector<TensorType> operands_of(const Node& node) {
   return types;
 }
 
+DType computed_in(DType stored) {
+  return stored == DType::bf16 ? DType::f32 : stored;
+}
+
+class Widened final : public Kernel {
+ public:
+  Widened(const Node& node, std::unique_ptr<Kernel> in_f32) : inner_(std::move(in_f32)) {
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      if (node.inputs[i].valid()) widen(node.input(i), i, inputs_);
+    }
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) widen(node.outputs[i], i, outputs_);
+  }
+
+  std::size_t scratch_bytes() const override { return bytes_ + inner_->scratch_bytes(); }
+
+  void bind(std::span<void* const> inputs, std::span<void* const> outputs, void* scratch) override {
+    const auto piece = [&](std::size_t offset) { return static_cast<char*>(scratch) + offset; };
+    std::vector<void*> in(inputs.begin(), inputs.end()), out(outputs.begin(), outputs.end());
+    for (Copy& copy : inputs_) {
+      copy.stored = std::exchange(in[copy.operand], piece(copy.offset));
+      copy.wide = in[copy.operand];
+    }
+    for (Copy& copy : outputs_) {
+      copy.stored = std::exchange(out[copy.operand], piece(copy.offset));
+      copy.wide = out[copy.operand];
+    }
+    inner_->bind(in, out, piece(bytes_));
+  }
+
+  void launch() override {
+    for (const Copy& c : inputs_) convert(c.stored, DType::bf16, c.wide, DType::f32, c.count);
+    inner_->launch();
+    for (const Copy& c : outputs_) convert(c.wide, DType::f32, c.stored, DType::bf16, c.count);
+  }
+
+ private:
+  struct Copy {
+    std::size_t operand = 0, offset = 0;
+    std::int64_t count = 0;
+    void *stored = nullptr, *wide = nullptr;
+  };
+
+  void widen(const TensorType& type, std::size_t operand, std::vector<Copy>& copies) {
+    if (type.dtype != DType::bf16) return;
+    copies.push_back({operand, bytes_, elements(type)});
+    bytes_ += (static_cast<std::size_t>(elements(type)) * sizeof(float) + 63) / 64 * 64;
+  }
+
+  std::unique_ptr<Kernel> inner_;
+  std::vector<Copy> inputs_, outputs_;
+  std::size_t bytes_ = 0;
+};
+
 }  // namespace
 
 DType computed_in(const Node& node) {
   for (const TensorType& type : operands_of(node)) {
-    if (is_floating(type.dtype)) return type.dtype;
+    if (is_floating(type.dtype)) return computed_in(type.dtype);
   }
   return DType::f32;
+}
+
+bool has_bf16_operands(const Node& node) {
+  const std::vector<TensorType> types = operands_of(node);
+  return std::any_of(types.begin(), types.end(),
+                     [](const TensorType& type) { return type.dtype == DType::bf16; });
+}
+
+std::unique_ptr<Kernel> widened(const Node& node, std::unique_ptr<Kernel> in_f32) {
+  return std::make_unique<Widened>(node, std::move(in_f32));
 }
 
 std::string refuse_layouts(const Node& node, const KernelEnvironment&) {
@@ -34,8 +100,11 @@ std::string refuse_plain(const Node& node, const KernelEnvironment& environment)
   if (dtype != DType::f32 && dtype != DType::f64) {
     return "computes in f32 and f64 only, not " + std::string(name_of(dtype));
   }
+  for (const int i : written_inputs(node)) {
+    if (node.input(static_cast<std::size_t>(i)).dtype == DType::bf16) return "writes no bf16 state";
+  }
   for (const TensorType& type : operands_of(node)) {
-    if (is_floating(type.dtype) && type.dtype != dtype) {
+    if (is_floating(type.dtype) && computed_in(type.dtype) != dtype) {
       return "wants one floating type, not both " + std::string(name_of(dtype)) + " and " +
              std::string(name_of(type.dtype));
     }

@@ -1,12 +1,18 @@
 // The fold pass: a network that is only evaluated, with its batch norms inside its convolutions.
 //
-// Works on the plain graph, before layouts. In a program that writes no state, a batch norm of fixed
-// statistics behind (or before) a convolution becomes part of its weight and bias, and a PReLU and
-// an addition behind it become the convolution's own last steps. What is computed from states alone
-// is done once and kept (Program::kept). Results are those of the unfolded program to rounding.
+// Works on the plain graph, before layouts. In a program that writes no state, a batch norm of
+// fixed statistics behind (or before) a convolution becomes part of its weight and bias, and a
+// PReLU and an addition behind it become the convolution's own last steps. A batch norm before a
+// convolution with padding leaves a bias that depends on the position: the padding is of zeros, not
+// of shifts. What is computed from states alone is done once and kept (Program::kept). Results are
+// those of the unfolded program to rounding.
+//
+// Linear layers stay: folding would keep a copy of the network's largest weight to save passes over
+// its smallest activations.
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/graph/graph.h"
 #include "core/runtime/kernel.h"
@@ -15,5 +21,10 @@ namespace ftrain::cpu {
 
 // The graph as it is where nothing can be folded.
 std::unique_ptr<Graph> fold(const Graph& graph, const KernelEnvironment& environment);
+
+// What Program::kept says: the nodes that depend on states alone, in a graph that writes none.
+std::vector<bool> kept_nodes(const Graph& graph);
+// Of them those that others than them read: what must stay in memory.
+std::vector<bool> lasting_nodes(const Graph& graph, const std::vector<bool>& kept);
 
 }  // namespace ftrain::cpu

@@ -1,40 +1,17 @@
 #include "plugins/devices/cpu/rewrite/fuse.h"
 
-#include <algorithm>
-#include <functional>
-#include <set>
-#include <utility>
-
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/fused.h"
-#include "core/graph/passes.h"
-#include "plugins/devices/cpu/layout.h"
+#include "plugins/devices/cpu/rewrite/fusion.h"
 
 namespace ftrain::cpu {
 namespace {
-
-bool is(const Node& node, std::string_view op) {
-  return node.op->name == op;
-}
 
 ops::BatchNorm options_of(const Node& node) {
   return {node.attributes.number("eps"), node.attributes.integer("ranks")};
 }
 
-class Fusion {
+class Neighbours : Fusion {
  public:
-  explicit Fusion(const Graph& old)
-      : old_(old), rebuild_(old), uses_(uses_of(old)), actions_(uses_.size()) {
-    for (const Graph::Named& fetch : old.fetches()) {
-      fetched_.insert({fetch.value.node_index(), fetch.value.output()});
-    }
-    for (std::int32_t i = 0; i < old.size(); ++i) {
-      for (const int input : written_inputs(old.node(i))) {
-        const Value state = old.node(i).inputs[static_cast<std::size_t>(input)];
-        writes_.emplace_back(state.node_index(), i);
-      }
-    }
-  }
+  explicit Neighbours(const Graph& old) : Fusion(old) {}
 
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
@@ -42,11 +19,7 @@ class Fusion {
       if (is(node, "prelu")) match_prelu(node);
       if (is(node, "add")) match_add(node);
     }
-    for (std::int32_t i = 0; i < old_.size(); ++i) {
-      const auto& action = actions_[static_cast<std::size_t>(i)];
-      action ? action() : rebuild_.copy(old_.node(i));
-    }
-    return rebuild_.finish();
+    return rebuilt();
   }
 
  private:
@@ -172,63 +145,13 @@ class Fusion {
                                           other, options_of(g));
   }
 
-  static bool taken_by_kernels(const TensorType& x) {
-    if (x.dtype != DType::f32) return false;
-    if (x.shape.rank() == 4) return channel_block(x.layout) > 1;
-    return x.layout == row_major && x.shape[1] % 8 == 0;
-  }
-
-  // Whether a state that `node` reads is written after it and before `later`.
-  bool written_between(const Node& node, const Node& later) const {
-    return std::any_of(writes_.begin(), writes_.end(), [&](const auto& write) {
-      if (write.second <= node.index || write.second >= later.index) return false;
-      return std::any_of(node.inputs.begin(), node.inputs.end(), [&](const Value& input) {
-        return input.valid() && input.node_index() == write.first;
-      });
-    });
-  }
-
-  Value first(const Node& node) const { return {const_cast<Graph*>(&old_), node.index, 0}; }
-  Value now(Value old) const { return rebuild_[old]; }
-  ops::Moments moments(const Node& node, std::size_t i) const {
-    return {now(node.inputs[i]), now(node.inputs[i + 1])};
-  }
   ops::Affine affine(const Node& norm) const { return {now(norm.inputs[3]), now(norm.inputs[4])}; }
-
-  const std::vector<std::int32_t>& uses_at(Value value) const {
-    return uses_[static_cast<std::size_t>(value.node_index())]
-                [static_cast<std::size_t>(value.output())];
-  }
-  bool fetched(Value value) const {
-    return fetched_.count({value.node_index(), value.output()}) > 0;
-  }
-
-  // A node that belongs to a run is dropped, unless something is emitted in its place.
-  bool free(const Node& node) const { return !actions_[static_cast<std::size_t>(node.index)]; }
-  void take(const Node& node) {
-    actions_[static_cast<std::size_t>(node.index)] = [] {};
-  }
-  template <class F>
-  void emit_at(const Node& node, F emit) {
-    actions_[static_cast<std::size_t>(node.index)] = [this, emit, &node] {
-      const std::int32_t next = rebuild_.graph().size();
-      emit();
-      rebuild_.graph().node(next).name = node.name;
-    };
-  }
-
-  const Graph& old_;
-  Rebuild rebuild_;
-  std::vector<std::vector<std::vector<std::int32_t>>> uses_;
-  std::vector<std::function<void()>> actions_;  // by node; empty: copy it
-  std::set<std::pair<std::int32_t, std::int32_t>> fetched_;
-  std::vector<std::pair<std::int32_t, std::int32_t>> writes_;  // state, the node that writes it
 };
 
 }  // namespace
 
 std::unique_ptr<Graph> fuse(const Graph& graph, const KernelEnvironment&) {
-  return Fusion(graph).run();
+  return fuse_norm_pairs(*fuse_whole_norms(*Neighbours(graph).run()));
 }
 
 }  // namespace ftrain::cpu

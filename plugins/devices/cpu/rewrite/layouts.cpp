@@ -18,7 +18,7 @@ namespace {
 constexpr std::string_view separate_ops[] = {"squared_norm", "all_reduce", "broadcast"};
 
 bool may_be_blocked(const TensorType& type) {
-  return type.dtype == DType::f32 && type.shape.rank() == 4;
+  return (type.dtype == DType::f32 || type.dtype == DType::bf16) && type.shape.rank() == 4;
 }
 
 class Pass {
@@ -40,6 +40,8 @@ class Pass {
         leaf(node);
       else if (node.op->name == "conv2d")
         forward(node);
+      else if (node.op->name == "conv2d_folded")
+        folded(node);
       else if (node.op->name == "conv2d_input_grad")
         input_grad(node);
       else if (node.op->name == "conv2d_weight_grad")
@@ -140,8 +142,7 @@ class Pass {
   ConvolutionTypes wanted(const Node& node) const {
     ConvolutionTypes t = convolution_types(node);
     const bool image = t.groups == 1 && t.x.shape[1] <= 3;
-    const bool fast =
-        t.x.dtype == DType::f32 && full(t.y.shape[1]) && (full(t.x.shape[1]) || image);
+    const bool fast = may_be_blocked(t.x) && full(t.y.shape[1]) && (full(t.x.shape[1]) || image);
     t.x.layout = fast && !image ? blocked_layout(block_) : row_major;
     t.y.layout = fast ? blocked_layout(block_) : row_major;
     return t;
@@ -154,6 +155,21 @@ class Pass {
     emit(node, {x, weight(node.inputs[1])}, t.y.layout);
   }
 
+  // Its weight is made once from states, so its order is free.
+  void folded(const Node& node) {
+    const ConvolutionTypes t = wanted(node);
+    std::vector<Value> inputs{as(plain(node.inputs[0]), t.x.layout),
+                              as(plain(node.inputs[1]), preferred_weight_layout(t))};
+    for (std::size_t i = 2; i < node.inputs.size(); ++i) {
+      const Value old = node.inputs[i];
+      if (!old.valid())
+        inputs.emplace_back();
+      else
+        inputs.push_back(as(plain(old), old.shape().rank() == 4 ? t.y.layout : row_major));
+    }
+    emit(node, std::move(inputs), t.y.layout);
+  }
+
   void input_grad(const Node& node) {
     const ConvolutionTypes t = wanted(node);
     const Value dy = as(plain(node.inputs[0]), t.y.layout);
@@ -164,7 +180,7 @@ class Pass {
     const ConvolutionTypes t = wanted(node);
     const Value dy = as(plain(node.inputs[0]), t.y.layout);
     const Value x = as(plain(node.inputs[1]), t.x.layout);
-    emit(node, {dy, x}, t.x.dtype == DType::f32 ? made_weight_layout(t) : row_major);
+    emit(node, {dy, x}, may_be_blocked(t.x) ? made_weight_layout(t) : row_major);
   }
 
   // States as they lie (the kernel rearranges inside where it must), other weights row-major.
@@ -175,7 +191,7 @@ class Pass {
 
   // The first convolution that uses a weight decides its order, while nothing else has used it.
   void arrange_weight(Value old, const ConvolutionTypes& types) {
-    if (old_.state_of(old) == nullptr || types.x.dtype != DType::f32) return;
+    if (old_.state_of(old) == nullptr || !may_be_blocked(types.x)) return;
     std::vector<std::int32_t> states{old.node_index()};
     if (const auto it = slots_.find(old.node_index()); it != slots_.end()) {
       states.insert(states.end(), it->second.begin(), it->second.end());

@@ -12,9 +12,17 @@
 
 namespace ftrain::cpu {
 
-// policy: "none" keeps everything; "cheap" makes batch norms and PReLUs again where a convolution's
-// weight gradient wants them; "block" keeps only what crosses from block to block of the network
-// and makes all else again, convolutions included.
+// policy:
+//  "none"   keeps everything.
+//  "cheap"  keeps what convolutions make; the batch norms, PReLUs and additions behind them are
+//           made again where a dense convolution's weight gradient or a batch norm's gradient wants
+//           them. Before 1x1 and depthwise convolutions they are kept: there the passes over memory
+//           are most of the time already.
+//  "block"  keeps one value at the border of each segment of the network, and batch moments;
+//           everything between is made again, convolutions included. The segments are those for
+//           which least is alive at once.
+// Nodes that write a state, ranks' meetings and batch moments are never repeated; random numbers
+// are functions of the step, so theirs may be.
 std::unique_ptr<Graph> recompute(const Graph& graph, const std::string& policy);
 
 }  // namespace ftrain::cpu

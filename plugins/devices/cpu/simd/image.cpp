@@ -14,10 +14,14 @@ class ImageNormalize : public BoundKernel {
         shape_(node.input(0).shape),
         key_(mix64(static_cast<std::uint64_t>(node.attributes.integer("seed")), flip_purpose)),
         first_sample_(node.attributes.integer("first_sample")),
-        flip_(static_cast<float>(node.attributes.number("flip"))) {
+        flip_(static_cast<float>(node.attributes.number("flip"))),
+        bf16_(node.outputs[0].dtype == DType::bf16) {
     const float mean = static_cast<float>(node.attributes.number("mean"));
     const float scale = static_cast<float>(node.attributes.number("scale"));
-    for (int i = 0; i < 256; ++i) value_[i] = (static_cast<float>(i) - mean) * scale;
+    for (int i = 0; i < 256; ++i) {
+      value_[i] = (static_cast<float>(i) - mean) * scale;
+      value16_[i] = to_bf16(value_[i]);
+    }
   }
 
   void launch() override {
@@ -27,23 +31,35 @@ class ImageNormalize : public BoundKernel {
     parallel_for(shape_[0] * height, threads(), [&](std::int64_t i) {
       const std::int64_t n = i / height, row = i % height;
       const bool flipped = image_flips(key_, step, first_sample_ + n, flip_);
-      const std::uint8_t* pixel = images + (i * width + (flipped ? width - 1 : 0)) * 3;
-      const std::int64_t stride = flipped ? -3 : 3;
-      float* const y = output(0) + n * 3 * plane + row * width;
-      for (std::int64_t column = 0; column < width; ++column, pixel += stride) {
-        y[column] = value_[pixel[0]];
-        y[plane + column] = value_[pixel[1]];
-        y[2 * plane + column] = value_[pixel[2]];
+      const std::uint8_t* const pixel = images + (i * width + (flipped ? width - 1 : 0)) * 3;
+      const std::int64_t stride = flipped ? -3 : 3, to = n * 3 * plane + row * width;
+      if (bf16_) {
+        spread(pixel, stride, value16_, static_cast<BF16*>(outputs_[0]) + to);
+      } else {
+        spread(pixel, stride, value_, output(0) + to);
       }
     });
   }
 
  private:
+  // One row of pixels to the three planes.
+  template <class T>
+  void spread(const std::uint8_t* pixel, std::int64_t stride, const T (&value)[256], T* y) const {
+    const std::int64_t width = shape_[2], plane = shape_[1] * width;
+    for (std::int64_t column = 0; column < width; ++column, pixel += stride) {
+      y[column] = value[pixel[0]];
+      y[plane + column] = value[pixel[1]];
+      y[2 * plane + column] = value[pixel[2]];
+    }
+  }
+
   Shape shape_;
   std::uint64_t key_;
   std::int64_t first_sample_;
   float flip_;
+  bool bf16_;
   float value_[256];
+  BF16 value16_[256];
 };
 
 // Inputs: x, step. Elements are numbered row-major whatever the layout.
@@ -87,7 +103,8 @@ class Dropout : public BoundKernel {
 };
 
 std::string refuse_image(const Node& node, const KernelEnvironment&) {
-  if (node.outputs[0].dtype != DType::f32) return "only f32";
+  const DType dtype = node.outputs[0].dtype;
+  if (dtype != DType::f32 && dtype != DType::bf16) return "only f32 and bf16";
   if (node.outputs[0].layout != row_major) return "only row-major";
   return {};
 }

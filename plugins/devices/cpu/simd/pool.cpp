@@ -13,8 +13,8 @@ HWY_BEFORE_NAMESPACE();
 namespace ftrain::cpu {
 namespace HWY_NAMESPACE {
 
-template <std::size_t block>
-void average_rows(const float* x, std::int64_t rows, float* mean) {
+template <std::size_t block, class T>
+void average_rows(const T* x, std::int64_t rows, float* mean) {
   using R = Row<block>;
   const typename R::D d;
   double total[block] = {};
@@ -25,7 +25,7 @@ void average_rows(const float* x, std::int64_t rows, float* mean) {
     for (std::int64_t row = first; row < last; ++row) {
       for (std::size_t k = 0; k < R::parts; ++k) {
         sum[0][k] = hn::Add(
-            sum[0][k], hn::LoadU(d, x + row * static_cast<std::int64_t>(block) + k * R::lanes));
+            sum[0][k], load_lanes(d, x + row * static_cast<std::int64_t>(block) + k * R::lanes));
       }
     }
     add_to_doubles<block>(sum, total);
@@ -53,6 +53,9 @@ void spread_rows(const float* dy, std::int64_t rows, float* dx) {
 void average_tile(const float* x, std::int64_t block, std::int64_t rows, float* mean) {
   block == 16 ? average_rows<16>(x, rows, mean) : average_rows<8>(x, rows, mean);
 }
+void average_bf16_tile(const BF16* x, std::int64_t block, std::int64_t rows, float* mean) {
+  block == 16 ? average_rows<16>(x, rows, mean) : average_rows<8>(x, rows, mean);
+}
 void spread_tile(const float* dy, std::int64_t block, std::int64_t rows, float* dx) {
   block == 16 ? spread_rows<16>(dy, rows, dx) : spread_rows<8>(dy, rows, dx);
 }
@@ -66,6 +69,7 @@ namespace ftrain::cpu {
 namespace {
 
 HWY_EXPORT(average_tile);
+HWY_EXPORT(average_bf16_tile);
 HWY_EXPORT(spread_tile);
 
 using TileFunction = void (*)(const float*, std::int64_t, std::int64_t, float*);
@@ -76,17 +80,26 @@ class GlobalAveragePool : public BoundKernel {
   GlobalAveragePool(const Node& node, const KernelEnvironment& environment)
       : BoundKernel(environment),
         tile_(FTRAIN_SIMD(average_tile, environment.isa)),
+        bf16_tile_(FTRAIN_SIMD(average_bf16_tile, environment.isa)),
+        bf16_(node.input(0).dtype == DType::bf16),
         tiles_(tiles_of(node.input(0))) {}
 
   void launch() override {
     parallel_for(tiles_.count(), threads(), [&](std::int64_t i) {
-      tile_(input(0) + i * tiles_.block_stride, tiles_.block, tiles_.rows,
-            output(0) + i * tiles_.block);
+      const std::int64_t from = i * tiles_.block_stride;
+      float* const to = output(0) + i * tiles_.block;
+      if (bf16_) {
+        bf16_tile_(static_cast<const BF16*>(inputs_[0]) + from, tiles_.block, tiles_.rows, to);
+      } else {
+        tile_(input(0) + from, tiles_.block, tiles_.rows, to);
+      }
     });
   }
 
  private:
   TileFunction tile_;
+  void (*bf16_tile_)(const BF16*, std::int64_t, std::int64_t, float*);
+  bool bf16_;
   Tiles tiles_;
 };
 
@@ -110,7 +123,7 @@ class GlobalAveragePoolGrad : public BoundKernel {
 };
 
 std::string refuse_pool(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0}, {});
+  return refuse_tiles(node, {0}, {}, true);
 }
 
 std::string refuse_gradient(const Node& node, const KernelEnvironment&) {

@@ -44,22 +44,26 @@ Tiles tiles_of(const TensorType& type, std::int64_t groups) {
 }
 
 std::string refuse_tiles(const Node& node, std::initializer_list<std::size_t> activations,
-                         std::initializer_list<std::size_t> results) {
+                         std::initializer_list<std::size_t> results, bool bf16) {
   const TensorType& first = node.input(*activations.begin());
-  if (first.dtype != DType::f32) return "only f32";
+  if (first.dtype != DType::f32 && !(bf16 && first.dtype == DType::bf16)) {
+    return bf16 ? "only f32 and bf16" : "only f32";
+  }
   if (!takes(first)) return "only channel-blocked images, or [N, C] with C a multiple of 8";
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (!node.inputs[i].valid()) continue;
     const TensorType& type = node.input(i);
-    if (type.dtype != DType::f32) return "only f32";
-    if (type.layout != (holds(activations, i) ? first.layout : row_major)) {
+    const bool activation = holds(activations, i);
+    if (type.dtype != (activation ? first.dtype : DType::f32)) return "operands of other types";
+    if (type.layout != (activation ? first.layout : row_major)) {
       return "operands in different layouts";
     }
   }
   for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-    if (node.outputs[i].layout != (holds(results, i) ? first.layout : row_major)) {
-      return "result in another layout";
-    }
+    const TensorType& type = node.outputs[i];
+    const bool result = holds(results, i);
+    if (type.dtype != (result ? first.dtype : DType::f32)) return "a result of another type";
+    if (type.layout != (result ? first.layout : row_major)) return "result in another layout";
   }
   return {};
 }
@@ -67,20 +71,22 @@ std::string refuse_tiles(const Node& node, std::initializer_list<std::size_t> ac
 std::string refuse_flat(const Node& node, std::initializer_list<std::size_t> inputs,
                         std::initializer_list<std::size_t> outputs) {
   const TensorType& first = node.input(*inputs.begin());
+  if (first.dtype != DType::f32 && first.dtype != DType::bf16) return "only f32 and bf16";
   for (const std::size_t i : inputs) {
-    if (node.input(i).dtype != DType::f32) return "only f32";
+    if (node.input(i).dtype != first.dtype) return "operands of other types";
     if (node.input(i).layout != first.layout) return "operands in different layouts";
   }
   for (const std::size_t i : outputs) {
-    if (node.outputs[i].dtype != DType::f32) return "only f32";
+    if (node.outputs[i].dtype != first.dtype) return "a result of another type";
     if (node.outputs[i].layout != first.layout) return "result in another layout";
   }
   return {};
 }
 
-bool BoundKernel::writes_around_caches(std::size_t bytes) const {
-  if (bytes < large_bytes || reinterpret_cast<std::uintptr_t>(outputs_[0]) % 64 != 0) return false;
-  return std::find(inputs_.begin(), inputs_.end(), outputs_[0]) == inputs_.end();
+bool BoundKernel::writes_around_caches(std::size_t bytes, std::size_t output) const {
+  void* const to = outputs_[output];
+  if (bytes < large_bytes || reinterpret_cast<std::uintptr_t>(to) % 64 != 0) return false;
+  return std::find(inputs_.begin(), inputs_.end(), to) == inputs_.end();
 }
 
 void add_simd_kernels(KernelList& list) {
@@ -89,10 +95,13 @@ void add_simd_kernels(KernelList& list) {
   add_moments_kernels(list);
   add_batch_norm_kernels(list);
   add_batch_norm_gradient_kernels(list);
+  add_whole_norm_kernels(list);
+  add_whole_norm_gradient_kernels(list);
   add_pool_kernels(list);
   add_update_kernels(list);
   add_image_kernels(list);
-  add_channel_pair_kernels(list);
+  add_depthwise_kernels(list);
+  add_depthwise_block_kernels(list);
 }
 
 }  // namespace ftrain::cpu

@@ -36,11 +36,12 @@ struct Tiles {
 Tiles tiles_of(const TensorType& type, std::int64_t groups = 1);
 
 // Why a node's tensors cannot be taken as tiles: the inputs in `activations` and the outputs in
-// `results` must be f32 of one layout that tiles_of() takes. Everything else must be f32 row-major.
+// `results` must be f32 (or, with `bf16`, all bf16) of one layout that tiles_of() takes. Everything
+// else must be f32 row-major.
 std::string refuse_tiles(const Node& node, std::initializer_list<std::size_t> activations,
-                         std::initializer_list<std::size_t> results = {0});
+                         std::initializer_list<std::size_t> results = {0}, bool bf16 = false);
 
-// Why a node's tensors cannot be taken as flat runs of f32: all must have one layout.
+// Why a node's tensors cannot be taken as flat runs: all must be f32 or bf16, of one layout.
 std::string refuse_flat(const Node& node, std::initializer_list<std::size_t> inputs,
                         std::initializer_list<std::size_t> outputs = {0});
 
@@ -68,8 +69,9 @@ class BoundKernel : public Kernel {
   float* output(std::size_t i) const { return static_cast<float*>(outputs_[i]); }
   int threads() const { return threads_; }
 
-  // Whether to write output 0 past the caches: it is too large for them and no line of it is there.
-  bool writes_around_caches(std::size_t bytes) const;
+  // Whether to write an output past the caches: it is too large for them and no line of it is
+  // there.
+  bool writes_around_caches(std::size_t bytes, std::size_t output = 0) const;
 
   std::vector<void*> inputs_, outputs_;
   void* scratch_ = nullptr;
@@ -90,9 +92,12 @@ void add_prelu_kernels(KernelList& list);
 void add_moments_kernels(KernelList& list);
 void add_batch_norm_kernels(KernelList& list);
 void add_batch_norm_gradient_kernels(KernelList& list);
+void add_whole_norm_kernels(KernelList& list);
+void add_whole_norm_gradient_kernels(KernelList& list);
 void add_pool_kernels(KernelList& list);
 void add_update_kernels(KernelList& list);
 void add_image_kernels(KernelList& list);
-void add_channel_pair_kernels(KernelList& list);
+void add_depthwise_kernels(KernelList& list);
+void add_depthwise_block_kernels(KernelList& list);
 
 }  // namespace ftrain::cpu

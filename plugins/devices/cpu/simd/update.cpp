@@ -42,7 +42,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 #include <algorithm>
 
+#include "core/graph/opdef.h"
 #include "core/model/optimizer.h"
+#include "plugins/devices/cpu/rewrite/merge_updates.h"
 
 namespace ftrain::cpu {
 namespace {
@@ -52,15 +54,24 @@ HWY_EXPORT(squared_sum);
 // Elements of a chunk; the split depends on the shapes alone, so sums do not depend on threads.
 constexpr std::int64_t chunk = 16384;
 
+// A part of one of many tensors.
+struct Chunk {
+  std::size_t tensor;
+  std::int64_t first, count;
+};
+
+void cut(std::size_t tensor, std::int64_t elements, std::vector<Chunk>& chunks) {
+  for (std::int64_t first = 0; first < elements; first += chunk) {
+    chunks.push_back({tensor, first, std::min(chunk, elements - first)});
+  }
+}
+
 class SquaredNorm : public BoundKernel {
  public:
   SquaredNorm(const Node& node, const KernelEnvironment& environment)
       : BoundKernel(environment), sum_(FTRAIN_SIMD(squared_sum, environment.isa)) {
     for (std::size_t tensor = 0; tensor < node.inputs.size(); ++tensor) {
-      const std::int64_t elements = node.input(tensor).shape.elements();
-      for (std::int64_t first = 0; first < elements; first += chunk) {
-        chunks_.push_back({tensor, first, std::min(chunk, elements - first)});
-      }
+      cut(tensor, node.input(tensor).shape.elements(), chunks_);
     }
   }
 
@@ -78,16 +89,13 @@ class SquaredNorm : public BoundKernel {
   }
 
  private:
-  struct Chunk {
-    std::size_t tensor;
-    std::int64_t first, count;
-  };
   double (*sum_)(const float*, std::int64_t);
   std::vector<Chunk> chunks_;
 };
 
-// Inputs: parameter, gradient, rate, ok, coefficient (may be none), slots. The optimizer's own
-// function does the arithmetic; here it is spread over threads.
+// optimizer_update's inputs: parameter, gradient, rate, ok, coefficient (may be none), slots; those
+// of many: see ManyUpdates. The optimizer's own function does the arithmetic; here it is spread
+// over threads.
 class OptimizerUpdate : public BoundKernel {
  public:
   static constexpr std::size_t first_slot = 5, most_slots = 8;
@@ -95,35 +103,54 @@ class OptimizerUpdate : public BoundKernel {
   OptimizerUpdate(const Node& node, const KernelEnvironment& environment)
       : BoundKernel(environment),
         update_(node.attributes.payload_pointer("update")),
-        count_(node.input(0).shape.elements()),
-        slots_(node.inputs.size() - first_slot),
-        clipped_(node.inputs[4].valid()),
         rate_factor_(node.attributes.number("rate_factor")),
-        decay_(node.attributes.number("decay")) {}
+        decay_(node.attributes.number("decay")) {
+    if (node.op->name == "optimizer_update") {
+      slots_ = node.inputs.size() - first_slot;
+      rate_ = 2;
+      tensors_.push_back({0, 1, first_slot});
+      cut(0, node.input(0).shape.elements(), chunks_);
+    } else {
+      const ManyUpdates many(node);
+      slots_ = many.slots;
+      for (std::size_t t = 0; t < many.tensors; ++t) {
+        const std::size_t parameter = many.parameter(t);
+        tensors_.push_back({parameter, parameter + 1, parameter + 2});
+        cut(t, node.input(parameter).shape.elements(), chunks_);
+      }
+    }
+    clipped_ = node.inputs[rate_ + 2].valid();
+  }
 
   void launch() override {
-    if (*input(3) == 0) return;
+    if (*input(rate_ + 1) == 0) return;
     const auto& update = static_cast<const Update&>(*update_);
     UpdateScalars scalars;
-    scalars.rate = *input(2) * rate_factor_;
+    scalars.rate = *input(rate_) * rate_factor_;
     scalars.decay = decay_;
-    if (clipped_) scalars.coefficient = *input(4);
-    parallel_for((count_ + chunk - 1) / chunk, threads(), [&](std::int64_t i) {
-      const std::int64_t first = i * chunk;
+    if (clipped_) scalars.coefficient = *input(rate_ + 2);
+    parallel_for(static_cast<std::int64_t>(chunks_.size()), threads(), [&](std::int64_t i) {
+      const Chunk& c = chunks_[static_cast<std::size_t>(i)];
+      const Tensor& tensor = tensors_[c.tensor];
       float* slots[most_slots];
       for (std::size_t s = 0; s < slots_; ++s) {
-        slots[s] = static_cast<float*>(inputs_[first_slot + s]) + first;
+        slots[s] = static_cast<float*>(inputs_[tensor.slots + s]) + c.first;
       }
-      update.f32(update.functor, static_cast<float*>(inputs_[0]) + first, slots, input(1) + first,
-                 std::min(chunk, count_ - first), scalars);
+      update.f32(update.functor, static_cast<float*>(inputs_[tensor.parameter]) + c.first, slots,
+                 input(tensor.gradient) + c.first, c.count, scalars);
     });
   }
 
  private:
+  // Which inputs.
+  struct Tensor {
+    std::size_t parameter, gradient, slots;
+  };
   std::shared_ptr<const Payload> update_;
-  std::int64_t count_;
-  std::size_t slots_;
-  bool clipped_;
+  std::size_t slots_ = 0, rate_ = 0;  // ok and coefficient follow the rate
+  std::vector<Tensor> tensors_;
+  std::vector<Chunk> chunks_;
+  bool clipped_ = false;
   double rate_factor_, decay_;
 };
 
@@ -148,11 +175,16 @@ std::string refuse_update(const Node& node, const KernelEnvironment&) {
   return {};
 }
 
+std::string refuse_many(const Node& node, const KernelEnvironment&) {
+  return ManyUpdates(node).slots > OptimizerUpdate::most_slots ? "too many slots" : "";
+}
+
 }  // namespace
 
 void add_update_kernels(KernelList& list) {
   list.add({"squared_norm", "simd", 10, refuse_norm, make_kernel<SquaredNorm>});
   list.add({"optimizer_update", "simd", 10, refuse_update, make_kernel<OptimizerUpdate>});
+  list.add({"optimizer_update_many", "simd", 10, refuse_many, make_kernel<OptimizerUpdate>});
 }
 
 }  // namespace ftrain::cpu

@@ -34,8 +34,11 @@ TEST(CpuDevice, SaysWhatItIs) {
 
 TEST(CpuDevice, RefusesOtherPrecisions) {
   CpuDevice device;
-  device.precision = "bf16";
-  EXPECT_THAT(message_of([&] { device.open(0, 1); }), AllOf(HasSubstr("bf16"), HasSubstr("fp32")));
+  for (const char* precision : {"tf32", "fp16"}) {
+    device.precision = precision;
+    EXPECT_THAT(message_of([&] { device.open(0, 1); }),
+                AllOf(HasSubstr(precision), HasSubstr("fp32"), HasSubstr("bf16")));
+  }
 }
 
 TEST(CpuDevice, RefusesASecondInstructionSetInOneProcess) {

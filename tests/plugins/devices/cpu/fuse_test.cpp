@@ -27,19 +27,25 @@ const KernelList& kernels() {
 }
 
 // A residual block of an IResNet in channel blocks, with a product by a fixed tensor where the
-// network has its convolutions: bn - mul - bn - prelu - mul - bn - plus x.
+// network has its convolutions: bn - mul - bn - prelu - mul - bn - plus x; or several in a row.
 struct Residual {
   Graph graph;
   Value step, x, y, z1;
   std::vector<Value> parameters;
 
-  explicit Residual(std::int64_t groups, std::int64_t ranks = 1) : groups_(groups), ranks_(ranks) {
+  explicit Residual(std::int64_t groups, std::int64_t ranks = 1, int blocks = 1)
+      : groups_(groups), ranks_(ranks) {
     x = graph.input("x", activation());
-    step = ops::mul(x, weight("w0"));
-    const Value a = ops::mul(norm("bn1", step), weight("w1"));
-    z1 = norm("bn2", a);
-    const Value b = ops::mul(ops::prelu(z1, parameter("prelu", 0.25f)), weight("w2"));
-    y = ops::add(norm("bn3", b), step);
+    y = step = ops::mul(x, weight("w0"));
+    for (int block = 0; block < blocks; ++block) {
+      const std::string name = block == 0 ? "" : "block" + std::to_string(block) + ".";
+      const Value from = y;
+      const Value a = ops::mul(norm(name + "bn1", from), weight(name + "w1"));
+      z1 = norm(name + "bn2", a);
+      const Value slope = parameter(name + "prelu", 0.25f);
+      const Value b = ops::mul(ops::prelu(z1, slope), weight(name + "w2"));
+      y = ops::add(norm(name + "bn3", b), from);
+    }
   }
 
   void backward() {
@@ -135,6 +141,19 @@ std::unique_ptr<Graph> fused(const Graph& graph) {
   return result;
 }
 
+// Moments that ranks share stand apart from the norms that they are used in.
+TEST(Fuse, NormsOfSeveralRanksFuseWithTheirNeighbours) {
+  Residual block(1, 2);
+  block.backward();
+  block.graph.fetch("y", block.y);
+  const auto result = fused(*remove_dead(block.graph));
+  EXPECT_EQ(count(*result, "batch_norm_prelu_sums"), 1);
+  EXPECT_EQ(count(*result, "batch_norm_prelu_input_grad"), 1);
+  EXPECT_EQ(count(*result, "batch_norm_input_grad_add"), 1);
+  EXPECT_EQ(count(*result, "prelu") + count(*result, "prelu_grad") + count(*result, "add"), 0);
+  EXPECT_EQ(count(*result, "batch_norm_grad") + count(*result, "batch_norm_grad_add"), 0);
+}
+
 TEST(Fuse, TrainingStepFiresEveryPatternAndComputesTheSame) {
   for (const std::int64_t groups : {1, 2}) {
     Residual block(groups);
@@ -142,15 +161,82 @@ TEST(Fuse, TrainingStepFiresEveryPatternAndComputesTheSame) {
     block.graph.fetch("y", block.y);
     const auto graph = remove_dead(block.graph);
     const auto result = fused(*graph);
-    EXPECT_EQ(count(*result, "batch_norm_prelu"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_add"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_prelu_sums"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_prelu_input_grad"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_input_grad_add"), 1);
-    EXPECT_EQ(count(*result, "batch_norm"), 1);
-    EXPECT_EQ(count(*result, "prelu") + count(*result, "prelu_grad") + count(*result, "add"), 0);
+    EXPECT_EQ(count(*result, "batch_norm_whole"), 1);
+    EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 1);
+    EXPECT_EQ(count(*result, "batch_norm_whole_add"), 1);
+    EXPECT_EQ(count(*result, "batch_norm_grad"), 1);
+    EXPECT_EQ(count(*result, "batch_norm_prelu_grad"), 1);
+    EXPECT_EQ(count(*result, "batch_norm_grad_add"), 1);
+    for (const char* op : {"batch_moments", "batch_norm", "prelu", "prelu_grad", "add",
+                           "batch_norm_sums", "batch_norm_input_grad"}) {
+      EXPECT_EQ(count(*result, op), 0) << op;
+    }
     expect_equal_results(*graph, *result);
   }
+}
+
+TEST(Fuse, NormsThatMeetAtTheBorderOfBlocksFuse) {
+  for (const std::int64_t groups : {1, 2}) {
+    Residual stack(groups, 1, 3);
+    stack.backward();
+    stack.graph.fetch("y", stack.y);
+    const auto graph = remove_dead(stack.graph);
+    const auto result = fused(*graph);
+    EXPECT_EQ(count(*result, "batch_norm_add_norm"), 2);
+    EXPECT_EQ(count(*result, "batch_norm_grad_pair"), 2);
+    EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 3);
+    EXPECT_EQ(count(*result, "batch_norm_whole_add"), 1);
+    EXPECT_EQ(count(*result, "batch_norm_whole"), 1);
+    expect_equal_results(*graph, *result);
+  }
+}
+
+// prelu(bn(x)) into the next norm, and the sum of two gradients into a norm.
+TEST(Fuse, StemAndSumOfGradientsFuse) {
+  Graph graph;
+  std::vector<Value> parameters;
+  const auto channels = [&](const char* name) {
+    parameters.push_back(graph.state({.name = name, .type = {DType::f32, vector}}));
+    return parameters.back();
+  };
+  const auto norm = [&](Value x, const char* gamma, const char* beta) {
+    return ops::batch_norm(x, ops::batch_moments(x), channels(gamma), channels(beta));
+  };
+  const Value x = graph.input("x", Residual::activation());
+  const Value y = ops::prelu(norm(x, "g1", "b1"), channels("slope"));
+  const Value z = norm(y, "g2", "b2");
+  const Value weighted = ops::mul(y, graph.input("w", Residual::activation()));
+  const Value a = norm(ops::add(weighted, ops::relu(z)), "g3", "b3");
+  const Value out = ops::mul(a, ops::relu(a));
+  graph.fetch("out", out);
+  const Seed seed{out, graph.input("dout", Residual::activation())};
+  parameters.push_back(x);
+  const auto found = gradients(graph, std::span(&seed, 1), parameters);
+  for (std::size_t i = 0; i < found.size(); ++i) graph.fetch(std::to_string(i), found[i]);
+  const auto plain = remove_dead(graph);
+  const auto result = fused(*plain);
+  EXPECT_EQ(count(*result, "batch_norm_prelu_norm"), 1);
+  EXPECT_EQ(count(*result, "batch_norm_prelu_grad_pair"), 1);
+  EXPECT_EQ(count(*result, "add_batch_norm_grad"), 1);
+  expect_equal_results(*plain, *result);
+}
+
+// Activations made again for the backward walk have moments that are there already.
+TEST(Fuse, CopiesOfNormsTakeTheMomentsThatAreThere) {
+  Graph graph;
+  const auto channels = [&](const char* name) { return graph.input(name, {DType::f32, vector}); };
+  const Value x = graph.input("x", Residual::activation());
+  const ops::Moments moments = ops::batch_moments(x);
+  const Value gamma = channels("gamma"), beta = channels("beta"), slope = channels("slope");
+  const auto activation = [&] {
+    return ops::prelu(ops::batch_norm(x, moments, gamma, beta), slope);
+  };
+  const Value first = ops::mul(activation(), x);
+  graph.fetch("y", ops::mul(activation(), first));
+  const auto result = fused(graph);
+  EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 1);
+  EXPECT_EQ(count(*result, "batch_norm_prelu"), 1);
+  expect_equal_results(graph, *result);
 }
 
 TEST(Fuse, KeepsTheReductionOverRanksBetweenSumsAndGradient) {
@@ -204,7 +290,7 @@ TEST(Fuse, LeavesWhatIsUsedElsewhere) {
     block.graph.fetch("normalized", normalized);
     const auto result = fused(block.graph);
     EXPECT_EQ(count(*result, "add"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_prelu"), 1);
+    EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 1);
     expect_equal_results(block.graph, *result);
   }
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/dtype.h"
 #include "core/graph/graph.h"
 #include "core/graph/opdef.h"
 #include "core/runtime/kernel.h"
@@ -82,9 +83,14 @@ class GraphRunner {
   }
 
   void set(Value value, const std::vector<float>& row_major) {
-    float* const to = static_cast<float*>(buffer(value).data());
+    void* const to = buffer(value).data();
+    const bool bf16 = value.dtype() == DType::bf16;
     each_element(value.type(), [&](std::int64_t logical, std::int64_t physical) {
-      to[physical] = row_major[static_cast<std::size_t>(logical)];
+      const float element = row_major[static_cast<std::size_t>(logical)];
+      if (bf16)
+        static_cast<BF16*>(to)[physical] = to_bf16(element);
+      else
+        static_cast<float*>(to)[physical] = element;
     });
   }
   void set_bytes(Value value, const void* data) {
@@ -103,10 +109,13 @@ class GraphRunner {
   }
 
   std::vector<float> get(Value value) {
-    const float* const from = static_cast<const float*>(buffer(value).data());
+    const void* const from = buffer(value).data();
+    const bool bf16 = value.dtype() == DType::bf16;
     std::vector<float> result(static_cast<std::size_t>(value.shape().elements()));
     each_element(value.type(), [&](std::int64_t logical, std::int64_t physical) {
-      result[static_cast<std::size_t>(logical)] = from[physical];
+      result[static_cast<std::size_t>(logical)] =
+          bf16 ? to_f32(static_cast<const BF16*>(from)[physical])
+               : static_cast<const float*>(from)[physical];
     });
     return result;
   }

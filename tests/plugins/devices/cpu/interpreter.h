@@ -100,6 +100,11 @@ class Interpreter {
       std::memcpy(bytes(output_of(node, i)), work.twin_runs->bytes(work.twin_outputs[i]),
                   node.outputs[i].bytes());
     }
+    for (const int w : written_inputs(node)) {
+      const auto i = static_cast<std::size_t>(w);
+      std::memcpy(bytes(node.inputs[i]), work.twin_runs->bytes(work.twin_inputs[i]),
+                  node.input(i).bytes());
+    }
   }
 
   void make(const Node& node, Work& work) {
@@ -111,7 +116,10 @@ class Interpreter {
       Node copy = node;
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
         if (!node.inputs[i].valid()) continue;
-        copy.inputs[i] = work.twin->input("input" + std::to_string(i), node.input(i));
+        const std::string name = "input" + std::to_string(i);
+        const bool state = graph_.state_of(node.inputs[i]) != nullptr;
+        copy.inputs[i] = state ? work.twin->state({.name = name, .type = node.input(i)})
+                               : work.twin->input(name, node.input(i));
       }
       work.twin_inputs = copy.inputs;
       work.twin_outputs = node.op->twin(*work.twin, copy);

@@ -1,6 +1,7 @@
 // One node taken out of a graph, with row-major operands: what a kernel is tested on.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -27,11 +28,13 @@ struct Bytes {
 
 class LoneNode {
  public:
-  // The operands' contents are what `source` holds after it ran.
-  LoneNode(const Node& node, Interpreter& source) {
+  // The operands' contents are what `source` holds after it ran. Those in `bf16` are taken in bf16,
+  // and with them everything is rounded so that it could be: kernels may round weights.
+  LoneNode(const Node& node, Interpreter& source, const std::vector<std::size_t>& bf16 = {}) {
     std::vector<Value> inputs;
     std::map<std::pair<int, int>, std::size_t> known;
-    for (const Value& input : node.inputs) {
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const Value& input = node.inputs[i];
       if (!input.valid()) {
         inputs.emplace_back();
         continue;
@@ -40,10 +43,16 @@ class LoneNode {
           known.try_emplace({input.node_index(), input.output()}, known.size());
       if (fresh) {
         const std::string name = "operand" + std::to_string(at->second);
-        leaves_.push_back(input.graph().state_of(input)
-                              ? graph_.state({.name = name, .type = input.type()})
-                              : graph_.input(name, input.type()));
-        before_.emplace_back(input.type().bytes(), source.bytes(input));
+        TensorType type = input.type();
+        Bytes contents(type.bytes(), source.bytes(input));
+        if (!bf16.empty() && type.dtype == DType::f32) round_to_bf16(contents);
+        if (std::find(bf16.begin(), bf16.end(), i) != bf16.end()) {
+          type.dtype = DType::bf16;
+          contents = upper_halves(contents);
+        }
+        leaves_.push_back(input.graph().state_of(input) ? graph_.state({.name = name, .type = type})
+                                                        : graph_.input(name, type));
+        before_.push_back(std::move(contents));
       }
       inputs.push_back(leaves_[at->second]);
     }
@@ -88,6 +97,21 @@ class LoneNode {
   }
 
  private:
+  static void round_to_bf16(Bytes& floats) {
+    auto* const values = static_cast<float*>(floats.data());
+    for (std::size_t i = 0; i < floats.size / sizeof(float); ++i) {
+      values[i] = to_f32(to_bf16(values[i]));
+    }
+  }
+  static Bytes upper_halves(const Bytes& floats) {
+    Bytes made(floats.size / 2);
+    const auto* const values = static_cast<const float*>(floats.data());
+    for (std::size_t i = 0; i < floats.size / sizeof(float); ++i) {
+      static_cast<BF16*>(made.data())[i] = to_bf16(values[i]);
+    }
+    return made;
+  }
+
   void compute_expected() {
     Interpreter oracle(graph_);
     for (std::size_t i = 0; i < leaves_.size(); ++i) {
@@ -118,7 +142,8 @@ class LoneNode {
   }
 
   bool block_activation(TensorType& type, std::int64_t block) {
-    if (&type == weight_type() || type.shape.rank() != 4 || type.dtype != DType::f32) return false;
+    if (&type == weight_type() || type.shape.rank() != 4) return false;
+    if (type.dtype != DType::f32 && type.dtype != DType::bf16) return false;
     if (type.shape[1] % block != 0) return false;
     type.layout = blocked_layout(block);
     return true;
@@ -130,22 +155,13 @@ class LoneNode {
   std::vector<Bytes> before_, after_, outputs_;
 };
 
-// Row-major [N, C, H, W] to [N][C / B][H][W][B] (or back), spelled out. Other layouts are weights',
-// which only oneDNN knows.
-inline Bytes rearranged(const TensorType& type, const void* from, bool to_layout) {
-  Bytes made(type.bytes(), from);
+// Row-major [N, C, H, W] to [N][C / B][H][W][B] (or back), spelled out.
+template <class T>
+void rearrange_blocks(const TensorType& type, const void* from, bool to_layout, void* to) {
   const std::int64_t block = channel_block(type.layout);
-  if (type.layout.empty()) return made;
-  if (block == 1) {
-    if (to_layout)
-      copy_from_row_major(type, from, made.data());
-    else
-      copy_to_row_major(type, from, made.data());
-    return made;
-  }
   const std::int64_t channels = type.shape[1], positions = type.shape[2] * type.shape[3];
-  const auto* source = static_cast<const float*>(from);
-  auto* target = static_cast<float*>(made.data());
+  const auto* source = static_cast<const T*>(from);
+  auto* target = static_cast<T*>(to);
   for (std::int64_t n = 0; n < type.shape[0]; ++n) {
     for (std::int64_t c = 0; c < channels; ++c) {
       for (std::int64_t p = 0; p < positions; ++p) {
@@ -159,6 +175,25 @@ inline Bytes rearranged(const TensorType& type, const void* from, bool to_layout
       }
     }
   }
+}
+
+// The tensor as it lies in its layout, or back. Layouts that are no activation's are weights',
+// which only oneDNN knows.
+inline Bytes rearranged(const TensorType& type, const void* from, bool to_layout) {
+  Bytes made(type.bytes(), from);
+  const std::int64_t block = channel_block(type.layout);
+  if (type.layout.empty()) return made;
+  if (block == 1) {
+    if (to_layout)
+      copy_from_row_major(type, from, made.data());
+    else
+      copy_to_row_major(type, from, made.data());
+    return made;
+  }
+  if (type.dtype == DType::bf16)
+    rearrange_blocks<BF16>(type, from, to_layout, made.data());
+  else
+    rearrange_blocks<float>(type, from, to_layout, made.data());
   return made;
 }
 

@@ -131,6 +131,7 @@ struct OpCase {
 };
 
 const std::vector<OpCase>& op_cases();
+std::vector<OpCase> fused_op_cases();  // of them those of fused ops
 
 // How rows are called in tests' names and output.
 inline std::ostream& operator<<(std::ostream& out, const OpCase& row) {

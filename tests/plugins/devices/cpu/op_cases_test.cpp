@@ -9,8 +9,8 @@
 #include <set>
 
 #include "core/graph/opdef/convolution.h"
-#include "core/graph/opdef/fused.h"
 #include "core/graph/opdef/normalization.h"
+#include "plugins/devices/cpu/rewrite/merge_updates.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cpu {
@@ -37,49 +37,13 @@ OpCase norm(const std::string& name, Shape shape, std::int64_t groups) {
           }};
 }
 
-// What a fused op reads: moments and sums are any numbers, for the formulas do not care.
-struct FusedLeaves {
-  Value x, dy, other, slope;
-  ops::Moments moments, fixed;
-  ops::Affine affine;
-  ops::BatchNormSums sums;
-
-  FusedLeaves(CaseGraph& g, const Shape& shape, std::int64_t groups) {
-    const Shape channels{shape[1]}, grouped{groups, shape[1]};
-    x = g.fixed(shape, -1, 3), dy = g.fixed(shape), other = g.fixed(shape);
-    slope = g.fixed(channels, 0.1, 0.4);
-    moments = {g.fixed(grouped, 0.5, 1.5), g.fixed(grouped, 0.5, 2)};
-    fixed = {g.fixed(channels, 0.5, 1.5), g.fixed(channels, 0.5, 2)};
-    affine = {g.fixed(channels, 0.5, 1.5), g.fixed(channels)};
-    sums = {g.fixed(grouped, -9, 9), g.fixed(grouped, -9, 9)};
-  }
-};
-
-OpCase fused(const std::string& name, Shape shape, std::int64_t groups) {
-  return {"fused batch norms " + name, [=](CaseGraph& g) {
-            const FusedLeaves v(g, shape, groups);
-            const ops::BatchNorm two_ranks{1e-5, 2};
-            ops::batch_norm_prelu(v.x, v.moments, v.affine, v.slope, {});
-            ops::batch_norm_add(v.x, v.moments, v.affine, v.other, {});
-            ops::batch_norm_fixed_prelu(v.x, v.fixed, v.affine, v.slope, 1e-5);
-            ops::batch_norm_fixed_add(v.x, v.fixed, v.affine, v.other, 1e-5);
-            ops::batch_norm_prelu_sums(v.dy, v.x, v.moments, v.affine, v.slope, 1e-5);
-            ops::batch_norm_prelu_input_grad(v.dy, v.x, v.moments, v.affine, v.slope, v.sums,
-                                             two_ranks);
-            ops::batch_norm_input_grad_add(v.dy, v.x, v.moments, v.affine.gamma, v.sums, v.other,
-                                           two_ranks);
-            ops::batch_norm_input_grad(v.dy, v.x, v.moments, v.affine.gamma, v.sums, two_ranks);
-            return Outputs{};
-          }};
-}
-
 // Both walks over the class centers, with the dense gradient and with the update in place.
 OpCase class_centers(const std::string& name, bool plain_others, bool normalized, bool sampled,
-                     bool all_rows) {
+                     bool all_rows, bool keep_cosines = false) {
   return {"class centers " + name, [=](CaseGraph& g) {
             constexpr std::int64_t batch = 5, width = 24, classes = 37, first = 11;
             const ops::ClassCenters c{std::make_shared<TestMargin>(plain_others, normalized), first,
-                                      1.0 / batch};
+                                      1.0 / batch, keep_cosines};
             const ops::RowUpdate update{std::make_shared<MomentumUpdate>(), 1.5, 0.01, all_rows};
             const Value raw = g.fixed({batch, width});
             const ops::Normalized n = ops::normalize(raw);
@@ -98,10 +62,9 @@ OpCase class_centers(const std::string& name, bool plain_others, bool normalized
             const auto loss =
                 ops::margin_loss(ops::reshape(stats.stats, {1, batch, 2}), n.norms, target, c);
             ops::class_center_backward(features, n.norms, labels, weight, target, loss.log_sum,
-                                       stats.inverse_norms, rows, c);
-            ops::class_center_update(features, n.norms, labels, weight, target, loss.log_sum,
-                                     stats.inverse_norms, rows, {slot}, g.scalar(0.1), g.scalar(1),
-                                     c, update);
+                                       stats, rows, c);
+            ops::class_center_update(features, n.norms, labels, weight, target, loss.log_sum, stats,
+                                     rows, {slot}, g.scalar(0.1), g.scalar(1), c, update);
             return Outputs{};
           }};
 }
@@ -254,9 +217,6 @@ std::vector<OpCase> normalization_rows() {
        [](CaseGraph& g) {
          return Outputs{ops::normalize(g.real({5, 19})).rows};
        }},
-      fused("of images", {4, 16, 3, 5}, 1),
-      fused("of images in groups", {4, 32, 3, 2}, 2),
-      fused("of vectors", {6, 19}, 1),
   };
 }
 
@@ -295,11 +255,27 @@ std::vector<OpCase> step_rows() {
                                update, 1, 0.01);
          return Outputs{};
        }},
+      {"optimizer_update of many",
+       [](CaseGraph& g) {
+         const auto tensor = [&](const Shape& s) {
+           return TensorUpdate{g.state(s), g.fixed(s), {g.state(s)}};
+         };
+         for (const double ok : {1, 0}) {
+           optimizer_update_many({tensor({16, 3, 5}), tensor({7}), tensor({130, 130})},
+                                 g.scalar(0.1), g.scalar(0.5), g.scalar(ok),
+                                 std::make_shared<MomentumUpdate>(), 2, 0.01);
+         }
+         optimizer_update_many({tensor({3})}, g.scalar(0.1), {}, g.scalar(1),
+                               std::make_shared<MomentumUpdate>(), 2, 0);
+         return Outputs{};
+       }},
       class_centers("whole", true, true, false, false),
       class_centers("with a margin on all", false, true, false, false),
       class_centers("of raw products", true, false, false, false),
       class_centers("sampled", true, true, true, false),
       class_centers("sampled, all updated", false, true, true, true),
+      class_centers("with kept cosines", true, true, false, false, true),
+      class_centers("sampled, with kept cosines", false, true, true, false, true),
       {"sample_classes",
        [](CaseGraph& g) {
          const Value labels = g.integers({8}, 0, 99);
@@ -315,7 +291,7 @@ const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> rows = [] {
     std::vector<OpCase> all;
     for (const auto& part : {elementwise_rows(), product_rows(), reduction_rows(),
-                             normalization_rows(), step_rows()}) {
+                             normalization_rows(), fused_op_cases(), step_rows()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;
@@ -371,8 +347,8 @@ TEST(OpTable, PlainKernelsRefuseOtherLayouts) {
   const KernelDef& def = *oracle_kernels().of("relu").back();
   EXPECT_THAT(def.refuse(y.node(), {}), testing::HasSubstr("row-major"));
   EXPECT_EQ(def.refuse(ops::relu(graph.input("z", {DType::f32, {3}})).node(), {}), "");
-  EXPECT_THAT(def.refuse(ops::relu(graph.input("h", {DType::bf16, {3}})).node(), {}),
-              testing::HasSubstr("bf16"));
+  EXPECT_THAT(def.refuse(ops::relu(graph.input("h", {DType::f16, {3}})).node(), {}),
+              testing::HasSubstr("f16"));
 }
 
 }  // namespace

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <set>
 
+#include "plugins/devices/cpu/device.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
+#include "plugins/devices/cpu/rewrite/precision.h"
 #include "tests/plugins/devices/cpu/guarded.h"
 #include "tests/plugins/devices/cpu/lone_node.h"
 #include "tests/plugins/devices/cpu/op_cases.h"
@@ -37,7 +39,17 @@ bool is_exact(std::string_view op) {
 // Of the largest element. Winograd's sums round some ten times more.
 double closeness_of(const KernelDef& def) {
   if (is_exact(def.op)) return 0;
-  return def.name == "onednn winograd" ? 1e-4 : 1e-5;
+  return def.name.starts_with("onednn winograd") ? 1e-4 : 1e-5;
+}
+
+double number(float x) {
+  return x;
+}
+double number(double x) {
+  return x;
+}
+double number(BF16 x) {
+  return to_f32(x);
 }
 
 template <class T>
@@ -47,12 +59,14 @@ std::string difference(const TensorType& type, const void* expected, const void*
   const auto* b = static_cast<const T*>(got);
   double largest = 0;
   const std::int64_t count = type.shape.elements();
-  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(double(a[i])));
+  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(number(a[i])));
   for (std::int64_t i = 0; i < count; ++i) {
-    if (a[i] == b[i] || std::abs(double(a[i]) - double(b[i])) <= closeness * largest) continue;
-    return "element " + std::to_string(i) + " of " + type.text() + ": " + std::to_string(b[i]) +
-           " instead of " + std::to_string(a[i]) + ", where the largest is " +
-           std::to_string(largest);
+    const double x = number(a[i]), y = number(b[i]);
+    // Sums that are close may fall to both sides of where bf16 rounds.
+    const double step = sizeof(T) == 2 && closeness > 0 ? std::abs(x) / 128 : 0;
+    if (x == y || std::abs(x - y) <= closeness * largest + step) continue;
+    return "element " + std::to_string(i) + " of " + type.text() + ": " + std::to_string(y) +
+           " instead of " + std::to_string(x) + ", where the largest is " + std::to_string(largest);
   }
   return {};
 }
@@ -66,6 +80,9 @@ std::string compare(const TensorType& type, const Bytes& expected, const Guarded
   }
   if (type.dtype == DType::f64) {
     return difference<double>(type, expected.data(), found.data(), closeness);
+  }
+  if (type.dtype == DType::bf16) {
+    return difference<BF16>(type, expected.data(), found.data(), closeness);
   }
   return got.equals(expected.data()) ? "" : "other bytes in " + type.text();
 }
@@ -150,7 +167,7 @@ class Run {
 // f(node, layout's name, kernel, environment) for every kernel that takes the node.
 template <class F>
 void each_kernel(LoneNode& lone, const F& f) {
-  static const KernelOptions options{.winograd = true};
+  static const KernelOptions options{.winograd = true, .bf16 = has_bf16()};
   lone.each_layout([&](const std::string& layout) {
     for (const KernelDef* def : all_kernels().of(lone.node().op->name)) {
       for (const char* isa : {"plain", "avx2", "avx512"}) {
@@ -182,6 +199,15 @@ void check_node(LoneNode& lone) {
   });
 }
 
+// Which operands to take in bf16; none: the op or the operands are not for it.
+std::vector<std::size_t> taken_in_bf16(const Node& node) {
+  const std::vector<std::size_t> operands = bf16_operands(node.op->name);
+  const bool images = std::all_of(operands.begin(), operands.end(), [&](std::size_t i) {
+    return node.input(i).dtype == DType::f32 && node.input(i).shape.rank() == 4;
+  });
+  return images ? operands : std::vector<std::size_t>{};
+}
+
 class Ops : public testing::TestWithParam<OpCase> {};
 
 TEST_P(Ops, KernelsAgreeWithThePlainOne) {
@@ -193,6 +219,20 @@ TEST_P(Ops, KernelsAgreeWithThePlainOne) {
     const Node& node = built.leaves.graph.node(i);
     if (node.op->leaf || node.op->collective) continue;
     LoneNode lone(node, interpreter);
+    check_node(lone);
+  }
+}
+
+TEST_P(Ops, KernelsAgreeInBf16) {
+  const BuiltCase built(GetParam(), DType::f32);
+  Interpreter interpreter(built.leaves.graph);
+  built.leaves.fill(interpreter);
+  interpreter.run();
+  for (std::int32_t i = 0; i < built.leaves.graph.size(); ++i) {
+    const Node& node = built.leaves.graph.node(i);
+    const std::vector<std::size_t> bf16 = taken_in_bf16(node);
+    if (bf16.empty()) continue;
+    LoneNode lone(node, interpreter, bf16);
     check_node(lone);
   }
 }
@@ -210,9 +250,14 @@ TEST(OpTable, ReachesEveryKernel) {
       const Node& node = built.leaves.graph.node(i);
       if (node.op->leaf || node.op->collective) continue;
       LoneNode lone(node, interpreter);
-      each_kernel(lone, [&](const std::string&, const KernelDef& def, const KernelEnvironment&) {
+      const auto reach = [&](const std::string&, const KernelDef& def, const KernelEnvironment&) {
         reached.emplace(def.op, def.name);
-      });
+      };
+      each_kernel(lone, reach);
+      const std::vector<std::size_t> bf16 = taken_in_bf16(node);
+      if (bf16.empty()) continue;
+      LoneNode half(node, interpreter, bf16);
+      each_kernel(half, reach);
     }
   }
   for (const KernelDef& def : all_kernels().all()) {

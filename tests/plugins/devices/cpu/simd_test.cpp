@@ -3,52 +3,12 @@
 
 #include <cmath>
 
-#include "core/graph/opdef/convolution.h"
 #include "core/graph/opdef/elementwise.h"
-#include "core/graph/opdef/fused.h"
 #include "core/graph/opdef/reduction.h"
-#include "plugins/devices/cpu/graph_runner.h"
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cpu/simd/dispatch.h"
+#include "plugins/devices/cpu/simd_cases.h"
 
 namespace ftrain::cpu {
 namespace {
-
-const KernelList& kernels() {
-  static const KernelList list = [] {
-    KernelList made;
-    add_reference_kernels(made);
-    add_simd_kernels(made);
-    return made;
-  }();
-  return list;
-}
-
-// What a case is built from: x and its like are `image`, per-channel ones [C] or [groups, C].
-struct Operands {
-  Graph& graph;
-  TensorType image;
-  std::int64_t groups;
-  std::vector<Value> inputs = {};
-
-  Value like_x(const char* name) { return add(name, image); }
-  Value channels(const char* name) { return add(name, {DType::f32, Shape{image.shape[1]}}); }
-  Value grouped(const char* name) { return add(name, {DType::f32, Shape{groups, image.shape[1]}}); }
-  Value scalar(const char* name) { return add(name, {DType::f32, Shape{}}); }
-  ops::Moments moments() { return {grouped("mean"), grouped("variance")}; }
-  ops::Moments fixed() { return {channels("mean"), channels("variance")}; }
-  ops::Affine affine() { return {channels("gamma"), channels("beta")}; }
-  Value add(const char* name, const TensorType& type) {
-    inputs.push_back(graph.input(name, type));
-    return inputs.back();
-  }
-};
-
-struct Case {
-  const char* name;
-  void (*emit)(Operands& o);
-  bool images_only = false;
-};
 
 const ops::BatchNorm options{1e-5, 2};
 
@@ -133,76 +93,6 @@ const Case cases[] = {
      }},
 };
 
-std::vector<float> values_for(Value input, std::uint32_t seed) {
-  auto values = random_values(static_cast<std::size_t>(input.shape().elements()), seed);
-  if (input.node().name == "variance") {
-    for (float& value : values) value = 0.5f + value * value;
-  }
-  return values;
-}
-
-// The outputs of a case's node. `kernel` is "plain" (of the twin, for a fused op) or "simd".
-std::vector<std::vector<float>> outputs_of(const Case& c, const TensorType& image,
-                                           std::int64_t groups, const std::string& kernel,
-                                           const KernelEnvironment& environment,
-                                           bool in_place = false) {
-  Graph graph;
-  Operands operands{graph, image, groups};
-  c.emit(operands);
-  const Node& node = graph.node(graph.size() - 1);
-  std::vector<Value> results;
-  for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-    results.push_back({&graph, node.index, static_cast<std::int32_t>(i)});
-  }
-  if (kernel == "plain" && node.op->twin) results = node.op->twin(graph, node);
-  GraphRunner runner(graph, kernels(), environment, kernel);
-  if (kernel == "plain") runner.skip = [](const Node& n) { return n.op->twin != nullptr; };
-  std::uint32_t seed = 1;
-  for (const Value& input : operands.inputs) runner.set(input, values_for(input, seed++));
-  runner.run(in_place);
-  std::vector<std::vector<float>> outputs;
-  for (const Value& result : results) outputs.push_back(runner.get(result));
-  return outputs;
-}
-
-struct Layout {
-  Shape shape;
-  std::string layout;
-};
-
-const Layout layouts[] = {
-    {{4, 32, 7, 5}, "aBcd8b"},
-    {{4, 32, 7, 5}, "aBcd16b"},
-    {{2, 16, 23, 19}, "aBcd8b"},
-    {{2, 48, 1, 3}, "aBcd16b"},
-    {{2, 16, 23, 19}, "aBcd16b"},
-    {{8, 32}, ""},
-    {{6, 24}, ""},
-    {{600, 8}, ""},
-};
-
-// A job's isa, or "scalar": the target for machines without any SIMD that we know.
-class SimdTest : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    const std::string target = GetParam();
-#if HWY_ARCH_X86
-    const auto has = [](std::int64_t bit) { return (hwy::SupportedTargets() & bit) != 0; };
-    if ((target == "avx512" && !has(HWY_AVX3)) || (target == "avx2" && !has(HWY_AVX2))) {
-      GTEST_SKIP() << "this machine has no " << target;
-    }
-#endif
-    if (target == "scalar") hwy::SetSupportedTargetsForTest(HWY_SCALAR);
-    environment.isa = target == "scalar" ? "plain" : target;
-    environment.threads = 2;
-  }
-  void TearDown() override {
-    hwy::SetSupportedTargetsForTest(0);
-  }
-
-  KernelEnvironment environment;
-};
-
 TEST_P(SimdTest, EqualsPlainLoops) {
   for (const Case& c : cases) {
     for (const Layout& layout : layouts) {
@@ -211,9 +101,9 @@ TEST_P(SimdTest, EqualsPlainLoops) {
         SCOPED_TRACE(std::string(c.name) + " " + layout.shape.text() + ":" + layout.layout +
                      " groups " + std::to_string(groups));
         const auto expected =
-            outputs_of(c, {DType::f32, layout.shape, ""}, groups, "plain", environment);
+            outputs_of(c.emit, {DType::f32, layout.shape, ""}, groups, "plain", environment);
         const TensorType image{DType::f32, layout.shape, layout.layout};
-        const auto got = outputs_of(c, image, groups, "simd", environment);
+        const auto got = outputs_of(c.emit, image, groups, "simd", environment);
         ASSERT_EQ(got.size(), expected.size());
         for (std::size_t i = 0; i < got.size(); ++i) {
           EXPECT_LT(relative_difference(got[i], expected[i]), 2e-6) << "output " << i;
@@ -230,10 +120,10 @@ TEST_P(SimdTest, InPlaceAndThreadsChangeNothing) {
       SCOPED_TRACE(std::string(c.name) + " " + layout.shape.text() + ":" + layout.layout);
       const TensorType image{DType::f32, layout.shape, layout.layout};
       environment.threads = 1;
-      const auto one = outputs_of(c, image, 2, "simd", environment);
+      const auto one = outputs_of(c.emit, image, 2, "simd", environment);
       environment.threads = 3;
-      EXPECT_EQ(outputs_of(c, image, 2, "simd", environment), one);
-      EXPECT_EQ(outputs_of(c, image, 2, "simd", environment, true), one);
+      EXPECT_EQ(outputs_of(c.emit, image, 2, "simd", environment), one);
+      EXPECT_EQ(outputs_of(c.emit, image, 2, "simd", environment, {.in_place = true}), one);
     }
   }
 }
@@ -245,9 +135,9 @@ TEST_P(SimdTest, LargeOutputsEqualPlainLoops) {
     const std::string name = c.name;
     if (name != "add" && name != "batch_norm_prelu" && name != "batch_norm_input_grad_add")
       continue;
-    const auto expected = outputs_of(c, {DType::f32, shape, ""}, 1, "plain", environment);
+    const auto expected = outputs_of(c.emit, {DType::f32, shape, ""}, 1, "plain", environment);
     for (const char* layout : {"aBcd8b", "aBcd16b"}) {
-      const auto got = outputs_of(c, {DType::f32, shape, layout}, 1, "simd", environment);
+      const auto got = outputs_of(c.emit, {DType::f32, shape, layout}, 1, "simd", environment);
       EXPECT_LT(relative_difference(got[0], expected[0]), 2e-6) << name;
     }
   }
@@ -280,43 +170,6 @@ TEST_P(SimdTest, MomentsAreSoundFarFromZero) {
       const auto at = static_cast<std::size_t>(c);
       EXPECT_NEAR(means[at], exact, 1e-6 * std::max(std::abs(exact), std::sqrt(variance)));
       EXPECT_NEAR(variances[at], variance, 1e-6 * variance) << "mean " << mean;
-    }
-  }
-}
-
-// Convolutions in groups of two channels, with every edge an image can have.
-TEST_P(SimdTest, ChannelPairsEqualPlainLoops) {
-  const ops::Conv2d pairs{.stride = 1, .padding = 1, .groups = 16};
-  const Shape weight_shape{32, 2, 3, 3};
-  for (const Shape& shape :
-       {Shape{2, 32, 9, 13}, Shape{3, 32, 1, 1}, Shape{1, 32, 2, 7}, Shape{2, 32, 20, 2}}) {
-    const auto count = static_cast<std::size_t>(shape.elements());
-    const auto outputs = [&](const std::string& layout, const char* kernel) {
-      Graph graph;
-      const Value x = graph.input("x", {DType::f32, shape, layout});
-      const Value dy = graph.input("dy", {DType::f32, shape, layout});
-      const Value weight = graph.input("weight", {DType::f32, weight_shape});
-      const Value y = ops::conv2d(x, weight, pairs);
-      const Value dx = ops::conv2d_input_grad(dy, weight, shape, pairs);
-      const Value dweight = ops::conv2d_weight_grad(dy, x, weight_shape, pairs);
-      for (const Value& v : {y, dx}) graph.node(v.node_index()).outputs[0].layout = layout;
-      GraphRunner runner(graph, kernels(), environment, kernel);
-      runner.set(x, random_values(count, 1));
-      runner.set(dy, random_values(count, 2));
-      runner.set(weight, random_values(static_cast<std::size_t>(weight_shape.elements()), 3));
-      runner.run();
-      return std::vector{runner.get(y), runner.get(dx), runner.get(dweight)};
-    };
-    const auto expected = outputs("", "plain");
-    for (const char* layout : {"aBcd8b", "aBcd16b"}) {
-      environment.threads = 2;
-      const auto got = outputs(layout, "pairs");
-      for (std::size_t i = 0; i < got.size(); ++i) {
-        EXPECT_LT(relative_difference(got[i], expected[i]), 2e-6)
-            << shape.text() << " " << layout << " output " << i;
-      }
-      environment.threads = 3;
-      EXPECT_EQ(outputs(layout, "pairs"), got);
     }
   }
 }
