@@ -25,6 +25,11 @@ void CommandLine::argument(const std::string& name, bool required) {
   arguments_.emplace_back(name, required);
 }
 
+void CommandLine::remaining_arguments(const std::string& name) {
+  hidden_.add_options()(name.c_str(), po::value<std::vector<std::string>>());
+  positional_.add(name.c_str(), -1);
+}
+
 void CommandLine::job_arguments() {
   argument("JOB");
   options()("set", po::value<std::vector<std::string>>()->value_name("KEY=VALUE")->composing(),
@@ -65,9 +70,11 @@ void CommandLine::refuse(const std::string& message) const {
   throw ConfigError(message + "\nusage: " + usage_ + "\n--help says more.");
 }
 
-Job CommandLine::job() const {
-  return Job::load(text("JOB"), has("set") ? value<std::vector<std::string>>("set")
-                                           : std::vector<std::string>());
+Job CommandLine::job(const std::vector<std::string>& more) const {
+  std::vector<std::string> sets;
+  if (has("set")) sets = value<std::vector<std::string>>("set");
+  sets.insert(sets.end(), more.begin(), more.end());
+  return Job::load(text("JOB"), sets);
 }
 
 std::string memory_text(std::size_t bytes) {

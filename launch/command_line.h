@@ -22,6 +22,8 @@ class CommandLine {
   boost::program_options::options_description_easy_init options();
   // Declares the next positional word.
   void argument(const std::string& name, bool required = true);
+  // Declares all words that are left: value<std::vector<std::string>>(name).
+  void remaining_arguments(const std::string& name);
   // Declares JOB and --set.
   void job_arguments();
 
@@ -34,8 +36,8 @@ class CommandLine {
   T value(const std::string& name) const {
     return values_[name].as<T>();
   }
-  // The job file with what --set says.
-  Job job() const;
+  // The job file with what --set says, and then `more` of the kind.
+  Job job(const std::vector<std::string>& more = {}) const;
 
  private:
   [[noreturn]] void refuse(const std::string& message) const;

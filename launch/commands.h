@@ -11,6 +11,7 @@ using Words = std::vector<std::string>;
 
 int run_command(const Words& words);
 int verify_command(const Words& words);
+int embed_command(const Words& words);
 int plan_command(const Words& words);
 int plugins_command(const Words& words);
 int data_command(const Words& words);

@@ -1,5 +1,7 @@
 // ftrain: the command line. Finds the command, runs it, and turns errors into messages and exit
 // codes: 0 done, 1 a bug, 2 the user's input, 3 data, 4 device or communication, 130 interrupted.
+#include <malloc.h>
+
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
@@ -27,6 +29,7 @@ struct Command {
 const std::vector<Command> commands{
     {"run", "train a job, or continue it", launch::run_command},
     {"verify", "verify a trained network on the job's sets", launch::verify_command},
+    {"embed", "write the embeddings of images", launch::embed_command},
     {"plan", "print the assembled step, its kernels and its memory", launch::plan_command},
     {"plugins", "list the plugins and their keys", launch::plugins_command},
     {"data", "describe a job's data, or show them on a sheet", launch::data_command},
@@ -79,6 +82,9 @@ int main(int count, char** arguments) {
   // neighbour on the same cores slows a step several times over. OpenMP reads this when the first
   // plugin that uses it is loaded; who has set it knows better.
   setenv("GOMP_SPINCOUNT", "10000", 0);
+  // Buffers of a megabyte and more go back to the system when they are freed: left to itself the
+  // allocator keeps ever larger ones, and `ftrain plan` could not say what a run takes.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   try {
     const int code = dispatch(Words(arguments + 1, arguments + count));
     std::cout.flush();

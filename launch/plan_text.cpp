@@ -211,10 +211,16 @@ std::string plan_json(const StepPlan& plan, const Job& job) {
     for (const auto& [kernel, reason] : choice.refused) {
       refused.push_back({{"kernel", kernel}, {"reason", reason}});
     }
+    Json measured = Json::array();
+    for (const auto& [kernel, seconds] : choice.measured) {
+      measured.push_back({{"kernel", kernel}, {"seconds", seconds}});
+    }
     json["kernels"].push_back({{"node", n},
                                {"op", std::string(node.op->name)},
                                {"name", node.name},
                                {"kernel", std::string(choice.def->name)},
+                               {"flops", flops_of(node)},
+                               {"measured", std::move(measured)},
                                {"refused", std::move(refused)}});
   }
   return json.dump(2) + "\n";

@@ -14,18 +14,24 @@
 
 namespace ftrain::launch {
 
-// What one process will use, as far as the plans say.
+// What one process will use: tensors as the plans have them, the rest as measured.
 struct MemoryPlan {
   std::size_t resident = 0;          // states and inputs of both programs, all ranks
   std::size_t states = 0;            // of which states
   std::size_t arena = 0;             // the training step's, all ranks
-  std::size_t evaluation_arena = 0;  // the first rank's
-  std::size_t ring = 0;              // decoded batches, all ranks
-  std::size_t checkpoint = 0;        // the tensor in hand while one is written
-  std::size_t process = 0;           // the program and its libraries, as measured now
+  std::size_t evaluation_arena = 0;  // what the verification needs beyond the first rank's
+  std::size_t ring = 0;              // decoded batches and their threads, all ranks
+  std::size_t checkpoint = 0;        // the part in hand while one is written
+  std::size_t process = 0;           // libraries, kernels' code, threads: as measured now
   std::size_t peak() const {
     return resident + arena + evaluation_arena + ring + checkpoint + process;
   }
+};
+
+// A plan that is one of many: other numbers than the job's, and what need not be done anew.
+struct PlanVariant {
+  std::optional<std::int64_t> batch, classes;
+  std::optional<std::size_t> process;  // as another plan of the job measured it
 };
 
 struct StepPlan {
@@ -38,12 +44,12 @@ struct StepPlan {
   std::optional<Program> evaluation;  // absent without verification sets
   MemoryPlan memory;
 
-  StepPlan(const Job& job, Registry& registry);
+  StepPlan(const Job& job, Registry& registry, const PlanVariant& variant = {});
 
  private:
   void open_data(const Job& job);
   void prepare();
-  void add_up();
+  void add_up(std::optional<std::size_t> process);
 };
 
 }  // namespace ftrain::launch
