@@ -7,11 +7,7 @@ it (torch.fx), as PyTorch does for deployment. Run with LD_PRELOAD=libjemalloc.s
 best.
 """
 
-import argparse
-import json
 import os
-import resource
-import statistics
 import sys
 import time
 
@@ -20,6 +16,7 @@ from torch import nn
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/parity"))
 import peer
+import timing
 
 
 def randomise(network):
@@ -31,17 +28,8 @@ def randomise(network):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--network", default="r50", choices=["r18", "r34", "r50", "r100", "r200",
-                                                             "mbf", "mbf_large", "y1"])
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", action="store_true")
+    parser = timing.arguments(__doc__, batch=32)
     parser.add_argument("--fuse", action="store_true")
-    parser.add_argument("--bf16", action="store_true", help="autocast")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -71,22 +59,7 @@ def main():
             with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
                 embedding = forward(images)
             seconds.append(time.perf_counter() - begin)
-    median = statistics.median(seconds[args.warmup :])
-    print(json.dumps({
-        "network": args.network,
-        "batch": args.batch,
-        "threads": args.threads,
-        "mode": "+".join(["compile" if args.compile else "eager"]
-                         + ["channels_last"] * args.channels_last + ["fuse"] * args.fuse
-                         + ["bf16"] * args.bf16),
-        "seconds": median,
-        "images_per_second": args.batch / median,
-        "fastest_seconds": min(seconds[args.warmup :]),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "finite": bool(torch.isfinite(embedding).all()),
-        "torch": torch.__version__.split("+")[0],
-        "allocator": "jemalloc" if "jemalloc" in os.environ.get("LD_PRELOAD", "") else "system",
-    }))
+    timing.report(args, seconds, fuse=args.fuse, finite=bool(torch.isfinite(embedding).all()))
 
 
 if __name__ == "__main__":

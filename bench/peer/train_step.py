@@ -6,11 +6,7 @@ and gradients keep their size); one JSON line. Meant to run with LD_PRELOAD=libj
 (bench/step does), which makes PyTorch faster.
 """
 
-import argparse
-import json
 import os
-import resource
-import statistics
 import sys
 import time
 
@@ -18,20 +14,12 @@ import torch
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/parity"))
 import peer
+import timing
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--network", default="r50", choices=["r18", "r34", "r50", "r100", "r200",
-                                                             "mbf", "mbf_large", "y1"])
-    parser.add_argument("--batch", type=int, default=16)
+    parser = timing.arguments(__doc__, batch=16)
     parser.add_argument("--classes", type=int, default=1334)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--bf16", action="store_true", help="autocast of the backbone")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -63,21 +51,7 @@ def main():
         loss, _ = step.run(images, labels)
         loss = loss.item()
         seconds.append(time.perf_counter() - begin)
-    median = statistics.median(seconds[args.warmup :])
-    print(json.dumps({
-        "network": args.network,
-        "batch": args.batch,
-        "classes": args.classes,
-        "threads": args.threads,
-        "mode": "+".join(["compile" if args.compile else "eager"]
-                         + ["channels_last"] * args.channels_last + ["bf16"] * args.bf16),
-        "seconds_per_step": median,
-        "samples_per_second": args.batch / median,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "loss": loss,
-        "torch": torch.__version__.split("+")[0],
-        "allocator": "jemalloc" if "jemalloc" in os.environ.get("LD_PRELOAD", "") else "system",
-    }))
+    timing.report(args, seconds, classes=args.classes, loss=loss)
 
 
 if __name__ == "__main__":

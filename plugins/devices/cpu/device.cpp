@@ -1,13 +1,8 @@
 #include "plugins/devices/cpu/device.h"
 
 #include <omp.h>
-#include <sched.h>
-
-#include <hwy/targets.h>
 
 #include <algorithm>
-#include <fstream>
-#include <mutex>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -30,78 +25,6 @@
 #include "plugins/devices/cpu/winograd/winograd.h"
 
 namespace ftrain::cpu {
-namespace {
-
-// From the least to the most that a processor can do.
-constexpr std::string_view isas[] = {"plain", "avx2", "avx512"};
-
-int level_of(std::string_view isa) {
-  return static_cast<int>(std::find(std::begin(isas), std::end(isas), isa) - std::begin(isas));
-}
-
-// Tells oneDNN and Highway, once in a process: both keep what they are told.
-void limit_process(const std::string& isa) {
-  static std::mutex mutex;
-  static std::string limit;
-  const std::lock_guard lock(mutex);
-  if (limit == isa) return;
-  if (!limit.empty()) {
-    throw DeviceError("[device] isa = \"" + isa + "\": this process already runs with \"" + limit +
-                      "\", and the limit holds for the whole process; use one value");
-  }
-#if defined(__x86_64__)
-  if (isa != best_isa()) {
-    const auto most = isa == "avx2" ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41;
-    if (dnnl::set_max_cpu_isa(most) != dnnl::status::success) {
-      throw DeviceError("[device] isa = \"" + isa +
-                        "\": oneDNN was used before and cannot be limited any more");
-    }
-  }
-  // On x86 a better target has a lower bit.
-  if (isa == "avx2") hwy::DisableTargets(HWY_AVX2 - 1);
-  if (isa == "plain") hwy::DisableTargets(HWY_SSE4 - 1);
-#endif
-  limit = isa;
-}
-
-int cores_of_process() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return CPU_COUNT(&set);
-}
-
-std::string processor_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) {
-      return line.substr(colon + 2);
-    }
-  }
-  return "of unknown name";
-}
-
-}  // namespace
-
-std::string best_isa() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512cd")) {
-    return "avx512";
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
-#endif
-  return "plain";
-}
-
-bool has_bf16() {
-#if defined(__x86_64__)
-  return best_isa() == "avx512" && __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
 
 void CpuDevice::configure(Keys& keys) {
   keys.bind("threads", threads, "threads of a rank; 0: its share of the process's cores",
@@ -138,7 +61,7 @@ void CpuDevice::open(int local_rank, int local_ranks) {
   }
   const std::string best = best_isa();
   isa_ = isa == "auto" ? best : isa;
-  if (level_of(isa_) > level_of(best)) {
+  if (!is_within(isa_, best)) {
     throw DeviceError("[device] isa = \"" + isa_ + "\": this processor has at most \"" + best +
                       "\"; set isa = \"auto\"");
   }
@@ -151,7 +74,7 @@ void CpuDevice::open(int local_rank, int local_ranks) {
                                     "without them bf16 is slower than fp32; set precision = "
                                     "\"fp32\""));
   }
-  limit_process(isa_);
+  limit_isa(isa_);
   threads_ = threads > 0 ? static_cast<int>(threads)
                          : std::max(1, cores_of_process() / std::max(1, local_ranks));
   dnnl::set_primitive_cache_capacity(4096);  // a deep network's primitives are made only once
@@ -173,7 +96,7 @@ void CpuDevice::open(int local_rank, int local_ranks) {
 
 std::string CpuDevice::summary() const {
   const dnnl_version_t* version = dnnl::version();
-  return "CPU " + processor_name() + ", " + std::to_string(threads_) +
+  return "CPU " + processor().name + ", " + std::to_string(threads_) +
          (threads_ == 1 ? " thread, " : " threads, ") + isa_ + ", oneDNN " +
          std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
          std::to_string(version->patch);

@@ -9,14 +9,10 @@
 
 #include "core/runtime/device.h"
 #include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/processor.h"
 #include "plugins/devices/cpu/tune/answers.h"
 
 namespace ftrain::cpu {
-
-// The most that this processor can do: "plain", "avx2" or "avx512".
-std::string best_isa();
-// Does it have dot products of bf16 (AVX512_BF16)?
-bool has_bf16();
 
 class CpuDevice final : public Device {
  public:

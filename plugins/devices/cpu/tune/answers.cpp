@@ -1,7 +1,6 @@
 #include "plugins/devices/cpu/tune/answers.h"
 
 #include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -9,26 +8,12 @@
 #include "core/graph/opdef.h"
 #include "core/plugin/abi.h"
 #include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/processor.h"
 
 namespace ftrain::cpu {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// The name alone may stand for several generations, so the numbers come with it.
-std::string processor() {
-  std::map<std::string, std::string> lines;
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line) && !line.empty();) {
-    const std::size_t colon = line.find(": ");
-    if (colon == std::string::npos) continue;
-    lines.emplace(line.substr(0, line.find_last_not_of(" \t", colon - 1) + 1),
-                  line.substr(colon + 2));
-  }
-  const std::string name = lines.contains("model name") ? lines["model name"] : "unnamed";
-  return name + ", family " + lines["cpu family"] + " model " + lines["model"] + " stepping " +
-         lines["stepping"];
-}
 
 // An empty text is a file without answers.
 Json parsed(std::string_view text) {
@@ -41,7 +26,6 @@ Json parsed(std::string_view text) {
 }  // namespace
 
 Circumstances circumstances_of(const KernelEnvironment& environment) {
-  static const std::string name = processor();
   const dnnl_version_t* version = dnnl::version();
   const KernelOptions options = options_of(environment);
   std::string rest = "oneDNN " + std::to_string(version->major) + "." +
@@ -50,7 +34,7 @@ Circumstances circumstances_of(const KernelEnvironment& environment) {
                      std::to_string(environment.threads) + " threads";
   if (options.winograd) rest += ", winograd";
   if (options.bf16) rest += ", bf16";
-  return {name, std::move(rest)};
+  return {processor().kind, std::move(rest)};
 }
 
 std::string problem_of(const Node& node) {
