@@ -11,6 +11,9 @@ pkg_check_modules(turbojpeg REQUIRED IMPORTED_TARGET libturbojpeg)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
 
+# C alone: the C++ half of MPI is gone from its standard. Without MPI there is no plugin `mpi`.
+find_package(MPI COMPONENTS C)
+
 # oneDNN's own package file asks for OpenCL where the library was built with it; only its CPU half is
 # wanted here.
 find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp REQUIRED)

@@ -68,7 +68,11 @@ std::string run_rank(int rank, Communicator& communicator, const Job& job, const
                      Registry& registry, std::mutex& making, TrainerOptions options,
                      Failures& failures) {
   try {
-    communicator.connect(rank, static_cast<int>(assembly.launch.processes), assembly.job.name);
+    communicator.connect({.rank = rank,
+                          .size = static_cast<int>(assembly.launch.processes),
+                          .local_rank = rank,
+                          .local_size = static_cast<int>(assembly.launch.processes),
+                          .job = assembly.job.name});
     options.communicator = &communicator;
     std::unique_ptr<Trainer> trainer;
     {
@@ -92,8 +96,7 @@ std::string run_ranks(const Job& job, const Assembly& assembly, Registry& regist
   const auto ranks = static_cast<std::size_t>(assembly.launch.processes);
   std::vector<std::unique_ptr<Communicator>> communicators;
   for (std::size_t r = 0; r < ranks; ++r) {
-    communicators.push_back(
-        registry.create<Communicator>(assembly.launch.communicator, Table::empty("launch")));
+    communicators.push_back(registry.create<Communicator>("local", Table::empty("launch")));
   }
   std::mutex making;
   Failures failures;

@@ -29,10 +29,11 @@ struct GivenClasses final : Configurable {
 // Stands for the ranks of a step that is planned and never run.
 class AbsentRanks final : public Communicator {
  public:
-  explicit AbsentRanks(int size) : size_(size) {}
-  void connect(int, int, const std::string&) override { refuse(); }
+  explicit AbsentRanks(int size) { place_.size = size; }
+  void connect(const RankPlace&) override { refuse(); }
   int rank() const override { return 0; }
-  int size() const override { return size_; }
+  int size() const override { return place_.size; }
+  const RankPlace& place() const override { return place_; }
   void all_reduce(void*, std::int64_t, DType, Reduction) override { refuse(); }
   void all_gather(const void*, void*, std::size_t) override { refuse(); }
   void reduce_scatter(const void*, void*, std::int64_t, DType) override { refuse(); }
@@ -45,7 +46,7 @@ class AbsentRanks final : public Communicator {
   [[noreturn]] static void refuse() {
     throw CommunicationError("a planned step has no ranks to talk to");
   }
-  int size_;
+  RankPlace place_;
 };
 
 // The states of a program by name, type and layout: what a second program must agree with.

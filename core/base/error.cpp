@@ -10,5 +10,6 @@ PluginError::~PluginError() = default;
 ShapeError::~ShapeError() = default;
 DeviceError::~DeviceError() = default;
 CommunicationError::~CommunicationError() = default;
+PeerError::~PeerError() = default;
 
 }  // namespace ftrain

@@ -20,7 +20,8 @@ enum class ExitCode : int {
   user_input = 2,
   data = 3,
   device = 4,
-  interrupted = 130,
+  interrupted = 130,  // by SIGINT
+  terminated = 143,   // by SIGTERM
 };
 
 class FTRAIN_API Error : public std::runtime_error {
@@ -81,6 +82,13 @@ class FTRAIN_API CommunicationError : public Error {
   explicit CommunicationError(const std::string& message) : Error(ExitCode::device, message) {}
   ~CommunicationError() override;
   std::string_view kind() const noexcept override { return "CommunicationError"; }
+};
+
+// Another rank failed, and this one only heard of it.
+class FTRAIN_API PeerError : public CommunicationError {
+ public:
+  explicit PeerError(const std::string& message) : CommunicationError(message) {}
+  ~PeerError() override;
 };
 
 }  // namespace ftrain

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -45,6 +46,8 @@ FTRAIN_API Value linear(Value x, Value weight, Value bias = {});
 // ---- shapes
 FTRAIN_API Value reshape(Value x, Shape shape);  // the same elements in row-major order
 FTRAIN_API Value flatten(Value x);               // [N, ...] -> [N, rest]
+// Rows [first, first + count) of the first dimension, copied.
+FTRAIN_API Value slice_rows(Value x, std::int64_t first, std::int64_t count);
 
 // ---- pooling and reductions
 FTRAIN_API Value global_average_pool(Value x);  // [N, C, H, W] -> [N, C]
@@ -99,7 +102,9 @@ FTRAIN_API Value image_normalize(Value image, Value step, const ImageNormalize& 
 // ---- between ranks; at one rank each is the identity and emits nothing
 FTRAIN_API Value all_reduce_sum(Value x, std::int64_t ranks);
 FTRAIN_API std::vector<Value> all_reduce_sum(std::vector<Value> tensors, std::int64_t ranks);
-FTRAIN_API Value all_gather(Value x, std::int64_t ranks);      // [N, ...] -> [ranks N, ...]
+// [N, ...] -> [ranks N, ...]. `wire`: what x travels in, bf16 or its own type; the gradient is
+// summed in x's own.
+FTRAIN_API Value all_gather(Value x, std::int64_t ranks, std::optional<DType> wire = {});
 FTRAIN_API Value reduce_scatter(Value x, std::int64_t ranks);  // [ranks N, ...] -> [N, ...], summed
 FTRAIN_API Value broadcast(Value x, std::int64_t root, std::int64_t ranks);
 
@@ -155,6 +160,9 @@ struct RowUpdate {
   std::shared_ptr<const Payload> update;
   double rate_factor = 1, decay = 0;
   bool all_rows = false;
+  // A gradient of the weight from earlier samples of the step that is added to this one's before
+  // the update: [C, D] (or [capacity, D] with `rows`), as class_center_backward gives it.
+  Value earlier = {};
 };
 FTRAIN_API Value class_center_update(Value features, Value norms, Value labels, Value weight,
                                      Value target, Value log_sum, const ClassStats& stats,

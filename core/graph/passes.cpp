@@ -134,4 +134,10 @@ std::unique_ptr<Graph> merge_common(const Graph& graph) {
   return rebuild.finish();
 }
 
+std::unique_ptr<Graph> advance_collectives(const Graph& graph) {
+  Rebuild rebuild(graph);
+  for (std::int32_t i = 0; i < graph.size(); ++i) rebuild.copy(graph.node(i));
+  return rebuild.finish();
+}
+
 }  // namespace ftrain

@@ -27,6 +27,9 @@ struct PlanRequest {
   std::function<int(const Node&)> overwrites;
   // Whether a node's outputs are kept from run to run: their storage is theirs alone.
   std::function<bool(const Node&)> keep = {};
+  // The index of the node until which a node may still be at work, when its inputs, outputs and
+  // scratch stay in place as long: a collective that runs beside the kernels behind it.
+  std::function<std::int32_t(const Node&)> busy_until = {};
 };
 
 struct FTRAIN_API Plan {

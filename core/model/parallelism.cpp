@@ -20,11 +20,16 @@ void Parallelism::configure(Keys& keys) {
                       return number != nullptr && *number > 0;
                     },
                     {"rank", "global"}});
+  keys.bind("bucket", bucket,
+            "MiB of gradients that are summed over ranks at once, while the backward walk goes on",
+            above(0));
+  keys.bind("features", features, "what features travel in between ranks",
+            one_of(std::vector<std::string>{"fp32", "bf16"}));
 }
 
 std::vector<Value> Parallelism::reduce(const StepBuild& build, std::vector<Value> gradients) const {
-  // Buckets of 16 MB: few collectives, and the first can go while the backward walk continues.
-  constexpr std::size_t bucket_bytes = std::size_t{16} << 20;
+  // Few collectives, and the first can go while the backward walk continues.
+  const auto bucket_bytes = static_cast<std::size_t>(this->bucket * (1 << 20));
   std::vector<Value> bucket, reduced;
   std::size_t bytes = 0;
   const auto flush = [&] {

@@ -25,17 +25,27 @@ namespace ftrain {
 struct StepBuild {
   Graph& graph;
   std::int64_t rank = 0, ranks = 1;
-  std::int64_t batch = 0;    // per rank
+  std::int64_t batch = 0;    // per rank, of one part (see `parts`)
   std::int64_t classes = 0;  // of the data, over all ranks
   std::uint64_t seed = 0;
   Value step;  // i64 scalar
   Value rate;  // f32 scalar
   const Optimizer& optimizer;
   std::shared_ptr<const Margin> margin;
+  // Gradient accumulation: a step takes its samples in so many parts, one after the other, and this
+  // is part number `part`. Losses and gradients are of the mean over all parts of all ranks.
+  std::int64_t parts = 1, part = 0;
+  Value step_labels = {};  // i64 [parts * batch]: those of all parts; invalid with one part
+};
+
+// What earlier parts of a step leave to the next one; the strategy's own.
+struct PartialGradients {
+  Value weight;  // the class centers' gradient so far; invalid before the first part
+  Value rows;    // the sampled rows of the step, where a strategy samples
 };
 
 struct ClassCenterStep {
-  Value loss;               // scalar, the same on every rank
+  Value loss;               // scalar, the same on every rank: the part's share of the step's loss
   Value ok;                 // scalar f32: 1 when the loss is finite
   std::vector<Seed> seeds;  // where the backward walk to the backbone begins
 };
@@ -49,9 +59,10 @@ class FTRAIN_API Parallelism : public Configurable {
   void configure(Keys& keys) override;
 
   // embedding [batch, width], labels i64 [batch] (global class numbers). The class centers are the
-  // state "centers.weight" with slots "centers.weight.SLOT".
-  virtual ClassCenterStep class_centers(const StepBuild& build, Value embedding,
-                                        Value labels) const = 0;
+  // state "centers.weight" with slots "centers.weight.SLOT". They are updated in the last part of a
+  // step; earlier parts add to `so_far`.
+  virtual ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
+                                        PartialGradients& so_far) const = 0;
   // Sums of the ranks' gradients, by buckets.
   virtual std::vector<Value> reduce(const StepBuild& build, std::vector<Value> gradients) const;
 
@@ -61,6 +72,11 @@ class FTRAIN_API Parallelism : public Configurable {
 
   // "rank", "global", or the number of samples in a group.
   std::variant<std::int64_t, std::string> batch_norm = std::string("rank");
+  // MiB of gradients that are summed over ranks at once, as soon as the backward walk has made
+  // them.
+  double bucket = 16;
+  // What features travel in from rank to rank: "fp32", or "bf16" for half the bytes.
+  std::string features = "fp32";
 
  protected:
   // The rows [first, first + count) of `classes` that this rank owns: classes/ranks each, the first

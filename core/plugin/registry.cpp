@@ -173,4 +173,8 @@ const std::vector<fs::path>& Registry::folders() const {
   return state_->folders;
 }
 
+std::vector<fs::path> Registry::libraries() const {
+  return {state_->loaded.begin(), state_->loaded.end()};
+}
+
 }  // namespace ftrain

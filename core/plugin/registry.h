@@ -72,6 +72,8 @@ class FTRAIN_API Registry {
   void load_all(std::vector<std::string>* refused = nullptr);
   const std::vector<Entry>& entries() const;
   const std::vector<std::filesystem::path>& folders() const;
+  // The libraries that were loaded so far, by path.
+  std::vector<std::filesystem::path> libraries() const;
 
  private:
   void add_entry(Entry entry);

@@ -1,7 +1,32 @@
 #include "core/runtime/communicator.h"
 
+#include <algorithm>
+
 namespace ftrain {
 
+std::string RankPlace::text() const {
+  std::string text = "rank " + std::to_string(rank);
+  if (!host.empty()) text += " on " + host;
+  return text;
+}
+
 Communicator::~Communicator() = default;
+
+std::vector<std::string> gather_texts(Communicator& communicator, const std::string& mine) {
+  const auto ranks = static_cast<std::size_t>(communicator.size());
+  const auto length = static_cast<std::int64_t>(mine.size());
+  std::vector<std::int64_t> lengths(ranks);
+  communicator.all_gather(&length, lengths.data(), sizeof length);
+  const auto longest = static_cast<std::size_t>(*std::max_element(lengths.begin(), lengths.end()));
+  std::string padded = mine;
+  padded.resize(longest);
+  std::string all(longest * ranks, '\0');
+  if (longest > 0) communicator.all_gather(padded.data(), all.data(), longest);
+  std::vector<std::string> texts;
+  for (std::size_t r = 0; r < ranks; ++r) {
+    texts.push_back(all.substr(r * longest, static_cast<std::size_t>(lengths[r])));
+  }
+  return texts;
+}
 
 }  // namespace ftrain

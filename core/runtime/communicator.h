@@ -1,15 +1,18 @@
 // Ranks that exchange tensors.
 //
 // Collectives are called by all ranks in the same order with the same sizes; each blocks until this
-// rank's part is done. Buffers are host memory. Sums are made in rank order, so every rank gets the
-// same bits. Failure: CommunicationError naming the rank.
+// rank's part is done. Buffers are host memory. Every rank gets the same bits of a sum, and two
+// runs on equally many ranks do. What runs beside the step (a device that overlaps a collective
+// with its kernels) calls from a thread of its own. Threads: one collective at a time, from any
+// thread. Failure: CommunicationError naming the rank.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/base/dtype.h"
 #include "core/config/keys.h"
@@ -19,17 +22,32 @@ namespace ftrain {
 
 enum class Reduction { sum, max };
 
+// Which of a job's ranks this one is, and how it finds the others.
+struct RankPlace {
+  int rank = 0, size = 1;
+  // Among the ranks that share this machine.
+  int local_rank = 0, local_size = 1;
+  std::string host = {};     // this machine's name, as messages give it
+  std::string job = {};      // ranks of one job meet, those of different jobs do not
+  std::string address = {};  // where rank 0 listens, for communicators that meet there; empty:
+  int port = 0;              // the communicator's own way
+
+  // "rank 3 on node07"
+  std::string text() const;
+};
+
 class FTRAIN_API Communicator : public Configurable {
  public:
   static constexpr const char* kind = "communicator";
   ~Communicator() override;
 
-  // Joins the `size` ranks of `job` as number `rank`; returns when all are there. Called once,
-  // after configure().
-  virtual void connect(int rank, int size, const std::string& job) = 0;
+  // Joins the other ranks; returns when all are there. Called once, after configure().
+  virtual void connect(const RankPlace& place) = 0;
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // Of the job's communicator: as connect() was given it.
+  virtual const RankPlace& place() const = 0;
 
   // In place over `count` elements of f32, f64 or i64.
   virtual void all_reduce(void* data, std::int64_t count, DType dtype, Reduction reduction) = 0;
@@ -43,6 +61,14 @@ class FTRAIN_API Communicator : public Configurable {
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
   // Ends the wait of every rank with an error: a rank that failed calls it. From any thread.
   virtual void abort(const std::string& reason) = 0;
+
+  // Tells whoever watches over the ranks what this one begins to do now ("step 12: reading data").
+  // Cheap; from the rank's own thread.
+  virtual void working_on(std::string_view what) { static_cast<void>(what); }
 };
+
+// Of every rank's text, in rank order. Collective.
+FTRAIN_API std::vector<std::string> gather_texts(Communicator& communicator,
+                                                 const std::string& mine);
 
 }  // namespace ftrain

@@ -91,6 +91,12 @@ void StateStore::write_part(std::string_view name, std::size_t first, std::size_
 }
 
 Executable::~Executable() = default;
+
+std::vector<TimelineEvent> Executable::run_with_timeline() {
+  run();
+  return {};
+}
+
 Device::~Device() = default;
 
 std::size_t Device::overhead_bytes(const Program&) {

@@ -64,6 +64,13 @@ class FTRAIN_API StateStore {
   const Entry& entry(std::string_view name) const;
 };
 
+// What a program did in one run, for people: kernels in lane 0, collectives in lane 1.
+struct TimelineEvent {
+  std::string name, op;
+  int lane = 0;
+  double begin = 0, end = 0;  // seconds since the run began
+};
+
 class FTRAIN_API Executable {
  public:
   virtual ~Executable();
@@ -71,6 +78,8 @@ class FTRAIN_API Executable {
   virtual void write(std::string_view input, const void* data) = 0;
   // Enqueues one step.
   virtual void run() = 0;
+  // run() with times of everything in it; returns when all is done.
+  virtual std::vector<TimelineEvent> run_with_timeline();
   // The states were written since the last run: the next one does anew what it keeps of them.
   virtual void refresh() {}
   // Waits for that value of the last run.

@@ -47,9 +47,10 @@ struct RunSummary {
   std::map<std::string, Accuracy> accuracy;
   std::optional<double> best;  // best mean accuracy over sets, at best_step
   std::int64_t best_step = 0;
-  double samples_per_second = 0;  // median over steady steps
-  double data_wait = 0;           // share of the time
-  std::size_t peak_memory_bytes = 0;
+  double samples_per_second = 0;      // median over steady steps
+  double data_wait = 0;               // share of the time
+  std::size_t peak_memory_bytes = 0;  // of the process that has the most
+  std::int64_t ranks = 1;
   double seconds = 0, seconds_to_first_step = 0;
   std::int64_t skipped_steps = 0, skipped_samples = 0;
 };

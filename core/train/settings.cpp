@@ -41,6 +41,8 @@ void VerifySettings::configure(Keys& keys) {
 void CheckpointSettings::configure(Keys& keys) {
   keys.bind("every", every, "write one each so many steps; 0: at the end only", at_least(0));
   keys.bind("keep", keep, "how many of the last ones stay, beside the best", at_least(1));
+  keys.bind("asynchronous", asynchronous,
+            "write from a copy in memory while training goes on; false: no copy, training waits");
 }
 
 void RunSettings::configure(Keys& keys) {
@@ -48,14 +50,34 @@ void RunSettings::configure(Keys& keys) {
   keys.bind("epochs", epochs, "the same in passes over the data", above(0));
   keys.bind("stop_at", stop_at, "stop there with a checkpoint; the schedule still ends at the end",
             at_least(1));
+  keys.bind("accumulate", accumulate,
+            "parts of a step: each takes [dataset] batch samples a rank, one after the other, and "
+            "their mean gradient is applied",
+            at_least(1));
+  keys.bind("timeline", timeline,
+            "write what each rank did and when in that step: timeline-rank-N.json, for "
+            "chrome://tracing or Perfetto",
+            at_least(1));
   keys.bind("folder", folder, "the run folder, relative to the working directory");
   keys.expect(steps.has_value() != epochs.has_value(), steps ? "epochs" : "steps",
               "give exactly one of `steps` and `epochs`");
 }
 
 void LaunchSettings::configure(Keys& keys) {
-  keys.bind("processes", processes, "ranks", at_least(1));
-  keys.bind("communicator", communicator, "the plugin that connects them");
+  keys.bind("processes", processes, "ranks; a launcher that started them says itself how many",
+            at_least(1));
+  keys.bind(
+      "hosts", hosts,
+      "machines for the ranks, each with its number of them: [\"a:8\", \"b:8\"]; none: this one");
+  keys.bind("communicator", communicator,
+            "the plugin that connects them; auto: mpi where a launcher of it is there, tcp where "
+            "MASTER_ADDR is set, else local (threads of one process)");
+  keys.bind("agent", agent, "what reaches the hosts: ssh unless given");
+  keys.bind("max_restarts", max_restarts,
+            "how often ranks that died are started again, from the last checkpoint", at_least(0));
+  keys.bind("timeout", timeout,
+            "seconds without progress after which a rank counts as hung and the job ends; 0: never",
+            at_least(0));
 }
 
 void ObserverSettings::configure(Keys& keys) {

@@ -44,6 +44,7 @@ struct FTRAIN_API VerifySettings final : Configurable {
 
 struct FTRAIN_API CheckpointSettings final : Configurable {
   std::int64_t every = 0, keep = 3;
+  bool asynchronous = true;
   void configure(Keys& keys) override;
 };
 
@@ -51,13 +52,19 @@ struct FTRAIN_API RunSettings final : Configurable {
   std::optional<std::int64_t> steps;
   std::optional<double> epochs;
   std::optional<std::int64_t> stop_at;
+  std::int64_t accumulate = 1;
+  std::optional<std::int64_t> timeline;
   std::string folder = "runs/{name}";
   void configure(Keys& keys) override;
 };
 
 struct FTRAIN_API LaunchSettings final : Configurable {
   std::int64_t processes = 1;
-  std::string communicator = "local";
+  std::vector<std::string> hosts;
+  std::string communicator = "auto";
+  std::string agent;
+  std::int64_t max_restarts = 0;
+  double timeout = 600;
   void configure(Keys& keys) override;
 };
 

@@ -72,7 +72,9 @@ std::unique_ptr<Graph> training_graph(const Assembly& assembly, std::int64_t cla
                              rate,
                              *assembly.optimizer,
                              assembly.head->margin()};
-  const ClassCenterStep centers = assembly.parallelism->class_centers(step_build, embedding, label);
+  PartialGradients so_far;
+  const ClassCenterStep centers =
+      assembly.parallelism->class_centers(step_build, embedding, label, so_far);
 
   // The backward walk reaches the last layers first: their gradients can be reduced first.
   std::reverse(parameters.begin(), parameters.end());

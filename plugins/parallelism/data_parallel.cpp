@@ -9,8 +9,8 @@ using namespace ftrain;
 // Every rank holds all class centers and sees its own samples; gradients of both are summed. The
 // dense gradient of the class centers exists here, because it must be summed before the update.
 struct DataParallel final : Parallelism {
-  ClassCenterStep class_centers(const StepBuild& build, Value embedding,
-                                Value labels) const override {
+  ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
+                                PartialGradients&) const override {
     const std::int64_t ranks = build.ranks;
     const auto [weight, slots] = centers(build, embedding, {0, build.classes});
     const auto [unit_rows, norms] = ops::normalize(embedding);

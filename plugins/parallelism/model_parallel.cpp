@@ -6,8 +6,8 @@ namespace {
 using namespace ftrain;
 
 struct ModelParallel final : Parallelism {
-  ClassCenterStep class_centers(const StepBuild& build, Value embedding,
-                                Value labels) const override {
+  ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
+                                PartialGradients&) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
     const auto [weight, slots] = centers(build, embedding, own);
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first, {});

@@ -27,8 +27,8 @@ struct PartialFc final : Parallelism {
               one_of(std::vector<std::string>{"sampled", "all"}));
   }
 
-  ClassCenterStep class_centers(const StepBuild& build, Value embedding,
-                                Value labels) const override {
+  ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
+                                PartialGradients&) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
     const auto [weight, slots] = centers(build, embedding, own);
     const double rate =

@@ -66,7 +66,7 @@ std::vector<Value> all_reduce_sum(std::vector<Value> tensors, std::int64_t ranks
 Value all_reduce_sum(Value x, std::int64_t ranks) {
   return all_reduce_sum(std::vector<Value>{x}, ranks)[0];
 }
-Value all_gather(Value x, std::int64_t ranks) {
+Value all_gather(Value x, std::int64_t ranks, std::optional<DType>) {
   return ranks == 1 ? x : x.graph().emit(gather_op, {x}, {{"ranks", ranks}});
 }
 Value reduce_scatter(Value x, std::int64_t ranks) {

@@ -14,6 +14,7 @@ namespace {
 
 using ftrain::CommunicationError;
 using ftrain::DType;
+using ftrain::RankPlace;
 using ftrain::Reduction;
 
 // What the ranks of one group share.
@@ -95,17 +96,19 @@ std::shared_ptr<Group> join(const std::string& job, int size) {
 class Local final : public ftrain::Communicator {
  public:
   Local() = default;
-  Local(std::shared_ptr<Group> group, int rank, int size)
-      : group_(std::move(group)), rank_(rank), size_(size) {}
+  Local(std::shared_ptr<Group> group, int rank, int size, RankPlace place)
+      : group_(std::move(group)), rank_(rank), size_(size), place_(std::move(place)) {}
 
-  void connect(int rank, int size, const std::string& job) override {
-    rank_ = rank;
-    size_ = size;
-    group_ = join(job, size);
+  void connect(const RankPlace& place) override {
+    place_ = place;
+    rank_ = place.rank;
+    size_ = place.size;
+    group_ = join(place.job, size_);
     group_->meet(rank_);
   }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  const RankPlace& place() const override { return place_; }
 
   void all_reduce(void* data, std::int64_t count, DType dtype, Reduction reduction) override {
     switch (dtype) {
@@ -165,7 +168,7 @@ class Local final : public ftrain::Communicator {
     barrier();
     if (rank_ == 0) group_->children.clear();
     barrier();
-    return std::make_unique<Local>(std::move(child), rank, size);
+    return std::make_unique<Local>(std::move(child), rank, size, place_);
   }
 
   void abort(const std::string& reason) override { group_->abort(reason); }
@@ -209,6 +212,7 @@ class Local final : public ftrain::Communicator {
 
   std::shared_ptr<Group> group_;
   int rank_ = 0, size_ = 1;
+  RankPlace place_;
   std::vector<std::byte> sum_;
 };
 

@@ -118,7 +118,9 @@ struct Split final : Parallelism {
   using Parallelism::centers;
   using Parallelism::Shard;
   using Parallelism::shard;
-  ClassCenterStep class_centers(const StepBuild&, Value, Value) const override { return {}; }
+  ClassCenterStep class_centers(const StepBuild&, Value, Value, PartialGradients&) const override {
+    return {};
+  }
 };
 
 TEST(Parallelism, SplitsClassesEvenlyTheFirstRanksOneMore) {

@@ -32,7 +32,7 @@ void on_ranks(int size, const std::function<void(Communicator&)>& body,
   for (int rank = 0; rank < size; ++rank) {
     threads.emplace_back([&, rank] {
       const auto communicator = make();
-      communicator->connect(rank, size, job);
+      communicator->connect({.rank = rank, .size = size, .job = job});
       body(*communicator);
     });
   }

@@ -140,7 +140,8 @@ void run_rank(const Problem& p, const HeadCase& head, const Strategy& strategy, 
   const Value step = graph.input("step", {DType::i64, {}});
   const StepBuild build{graph, rank, ranks, batch,     p.classes,
                         seed,  step, rate,  optimizer, std::move(margin)};
-  const ClassCenterStep made = parallelism.class_centers(build, x, label);
+  PartialGradients so_far;
+  const ClassCenterStep made = parallelism.class_centers(build, x, label, so_far);
   graph.fetch("loss", made.loss);
   graph.fetch("dx", gradients(graph, made.seeds, std::vector<Value>{x})[0]);
   graph.fetch("ok", made.ok);
@@ -322,8 +323,10 @@ TEST(ClassCenterStep, ALossThatIsNotFiniteChangesNothing) {
       const Value label = graph.input("label", {DType::i64, {global_batch}});
       const Value rate = graph.input("rate", {DType::f32, {}});
       const Value step = graph.input("step", {DType::i64, {}});
+      PartialGradients so_far;
       const ClassCenterStep made = parallelism->class_centers(
-          {graph, 0, 1, global_batch, p.classes, seed, step, rate, *optimizer, margin}, x, label);
+          {graph, 0, 1, global_batch, p.classes, seed, step, rate, *optimizer, margin}, x, label,
+          so_far);
       graph.fetch("ok", made.ok);
       const auto store = device->make_store();
       const auto program =

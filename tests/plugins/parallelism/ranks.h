@@ -34,7 +34,8 @@ inline void on_ranks(int ranks, const std::function<void(int, Communicator*)>& b
       const auto r = static_cast<std::size_t>(rank);
       Communicator& communicator = *communicators[r];
       try {
-        communicator.connect(rank, ranks, "test");
+        communicator.connect(
+            {.rank = rank, .size = ranks, .local_rank = rank, .local_size = ranks, .job = "test"});
         body(rank, &communicator);
       } catch (const std::exception& error) {
         failures[r] = std::current_exception();

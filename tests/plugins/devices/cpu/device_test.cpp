@@ -155,9 +155,10 @@ TEST(CpuDevice, PrintsItsPrograms) {
 // Two ranks that hold the same numbers, seen from rank 0.
 class Twin final : public Communicator {
  public:
-  void connect(int, int, const std::string&) override {}
+  void connect(const RankPlace&) override {}
   int rank() const override { return 0; }
   int size() const override { return 2; }
+  const RankPlace& place() const override { return place_; }
   void all_reduce(void* data, std::int64_t count, DType, Reduction) override {
     ++messages;
     for (std::int64_t i = 0; i < count; ++i) static_cast<float*>(data)[i] *= 2;
@@ -181,6 +182,9 @@ class Twin final : public Communicator {
 
   int messages = 0;
   std::size_t broadcast_bytes = 0;
+
+ private:
+  RankPlace place_{.size = 2};
 };
 
 TEST(Collectives, MoveTensorsThroughTheCommunicator) {
