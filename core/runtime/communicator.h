@@ -33,7 +33,7 @@ struct RankPlace {
   int port = 0;              // the communicator's own way
 
   // "rank 3 on node07"
-  std::string text() const;
+  FTRAIN_API std::string text() const;
 };
 
 class FTRAIN_API Communicator : public Configurable {

@@ -93,6 +93,11 @@ std::shared_ptr<Group> join(const std::string& job, int size) {
   return group;
 }
 
+// Of no bytes there may be no address either.
+void copy(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
 class Local final : public ftrain::Communicator {
  public:
   Local() = default;
@@ -126,7 +131,7 @@ class Local final : public ftrain::Communicator {
   void all_gather(const void* in, void* out, std::size_t bytes) override {
     exchange(in, [&] {
       for (std::size_t r = 0; r < group_->posted.size(); ++r) {
-        std::memcpy(static_cast<char*>(out) + r * bytes, group_->posted[r], bytes);
+        copy(static_cast<char*>(out) + r * bytes, group_->posted[r], bytes);
       }
     });
   }
@@ -140,7 +145,7 @@ class Local final : public ftrain::Communicator {
   void broadcast(void* data, std::size_t bytes, int root) override {
     exchange(data, [&] {
       if (rank_ != root) {
-        std::memcpy(data, group_->posted[static_cast<std::size_t>(root)], bytes);
+        copy(data, group_->posted[static_cast<std::size_t>(root)], bytes);
       }
     });
   }
@@ -188,7 +193,7 @@ class Local final : public ftrain::Communicator {
     sum_.resize(bytes);
     T* const sum = reinterpret_cast<T*>(sum_.data());
     exchange(data, [&] {
-      std::memcpy(sum, group_->posted[0], bytes);
+      copy(sum, group_->posted[0], bytes);
       for (std::size_t r = 1; r < group_->posted.size(); ++r) {
         const T* const other = static_cast<const T*>(group_->posted[r]);
         for (std::int64_t i = 0; i < count; ++i) {
@@ -196,7 +201,7 @@ class Local final : public ftrain::Communicator {
         }
       }
     });
-    std::memcpy(data, sum, bytes);
+    copy(data, sum, bytes);
   }
 
   template <class T>
