@@ -11,7 +11,14 @@
 // `grace` seconds after that is ended where it stands with the exit code of a communication
 // failure.
 //
-// Threads: one of its own on each rank. Failure: CommunicationError when ranks cannot reach rank 0.
+// Who tells the user, so that one line is read: a rank that failed says so itself, from the error
+// that it threw. For a rank that cannot speak any more, because it died or hangs, rank 0 does:
+// there the error is a plain CommunicationError with the finding, on all others a PeerError with
+// the same text. When rank 0 itself is gone, one other rank has the CommunicationError. A rank
+// whose main thread does not come back within `grace` to throw it has it printed by its watcher.
+//
+// Ownership: owns the communicator before which it stands. Threads: one of its own on each rank,
+// none with one rank. Failure: CommunicationError when ranks cannot reach rank 0.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +31,8 @@
 
 namespace ftrain {
 
+class Watcher;
+
 struct WatchOptions {
   double timeout = 600;  // seconds; 0: hung ranks are waited for
   double grace = 10;     // seconds
@@ -33,7 +42,8 @@ class FTRAIN_API WatchedCommunicator final : public Communicator {
  public:
   // `inner` is connected. Collective.
   WatchedCommunicator(std::unique_ptr<Communicator> inner, const WatchOptions& options);
-  // Says goodbye: from now on the end of this rank is no failure.
+  // Says goodbye: from now on the end of this rank is no failure. While an exception of this rank
+  // ends its scope, that is told to the others as abort() would.
   ~WatchedCommunicator() override;
 
   void connect(const RankPlace&) override;  // CommunicationError: it is connected
@@ -45,14 +55,15 @@ class FTRAIN_API WatchedCommunicator final : public Communicator {
   void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype) override;
   void broadcast(void* data, std::size_t bytes, int root) override;
   void barrier() override;
-  // The part is not watched by itself: its collectives count as the whole's.
+  // The part is not watched by itself: its collectives count as the whole's. It may outlive this.
   std::unique_ptr<Communicator> split(int color, int key) override;
   void abort(const std::string& reason) override;
   void working_on(std::string_view what) override;
 
  private:
-  class Watcher;
-  std::unique_ptr<Watcher> watcher_;
+  class Part;
+  std::shared_ptr<Watcher> watcher_;
+  int exceptions_;  // that were under way when this was made
 };
 
 }  // namespace ftrain
