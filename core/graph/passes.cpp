@@ -1,5 +1,6 @@
 #include "core/graph/passes.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -134,9 +135,111 @@ std::unique_ptr<Graph> merge_common(const Graph& graph) {
   return rebuild.finish();
 }
 
+namespace {
+
+// Little work beside what makes its inputs: a gradient's last steps on the way to its reduction.
+bool is_light(const Node& node) {
+  const std::string_view op = node.op->name;
+  return node.op->view || op == "add" || op == "scale" || op == "cast";
+}
+
+// The nodes that advance: collectives, and light ones whose every user advances.
+std::vector<char> advancing_nodes(const Graph& graph) {
+  const auto uses = uses_of(graph);
+  std::vector<char> advances(static_cast<std::size_t>(graph.size()), 0);
+  for (const Graph::Named& fetch : graph.fetches()) {
+    advances[static_cast<std::size_t>(fetch.value.node_index())] = 2;  // for others too
+  }
+  for (std::int32_t i = graph.size(); i-- > 0;) {
+    const Node& node = graph.node(i);
+    char& mine = advances[static_cast<std::size_t>(i)];
+    bool all = node.op->collective || (is_light(node) && mine == 0);
+    if (all && !node.op->collective) {
+      for (const auto& users : uses[static_cast<std::size_t>(i)]) {
+        all = all && !users.empty() && std::all_of(users.begin(), users.end(), [&](auto user) {
+                return advances[static_cast<std::size_t>(user)] == 1;
+              });
+      }
+    }
+    mine = all && written_inputs(node).empty() ? 1 : 0;
+  }
+  return advances;
+}
+
+Value owner_of(Value value) {
+  while (value.node().op->view) value = value.node().inputs[0];
+  return value;
+}
+
+// Whether one of the two writes what the other reads or writes.
+bool share_a_written_state(const Node& a, const Node& b) {
+  const auto writes_for = [](const Node& writer, const Node& other) {
+    const std::vector<int> written = written_inputs(writer);
+    return std::any_of(written.begin(), written.end(), [&](int w) {
+      const Value state = writer.inputs[static_cast<std::size_t>(w)];
+      return std::any_of(other.inputs.begin(), other.inputs.end(), [&](const Value& input) {
+        return input.valid() && owner_of(input) == state;
+      });
+    });
+  };
+  return writes_for(a, b) || writes_for(b, a);
+}
+
+bool needs_collective(const Node& node) {
+  return std::any_of(node.inputs.begin(), node.inputs.end(), [](const Value& input) {
+    return input.valid() && owner_of(input).node().op->collective;
+  });
+}
+
+}  // namespace
+
 std::unique_ptr<Graph> advance_collectives(const Graph& graph) {
+  const std::vector<char> advances = advancing_nodes(graph);
+  // Behind which node each one stands: its own place, or that of the last that it needs, be it a
+  // write of a state that it reads.
+  std::vector<std::int32_t> place(advances.size());
+  std::map<std::int32_t, std::int32_t> written;  // the last write of a state so far
+  std::vector<std::vector<std::int32_t>> followers(advances.size());
+  for (std::int32_t i = 0; i < graph.size(); ++i) {
+    const Node& node = graph.node(i);
+    const auto n = static_cast<std::size_t>(i);
+    place[n] = i;
+    if (advances[n]) {
+      place[n] = 0;
+      for (const Value& input : node.inputs) {
+        if (!input.valid()) continue;
+        place[n] = std::max(place[n], place[static_cast<std::size_t>(input.node_index())]);
+        if (const auto it = written.find(owner_of(input).node_index()); it != written.end()) {
+          place[n] = std::max(place[n], it->second);
+        }
+      }
+      followers[static_cast<std::size_t>(place[n])].push_back(i);
+    }
+    for (const int w : written_inputs(node)) {
+      written[node.inputs[static_cast<std::size_t>(w)].node_index()] = i;
+    }
+  }
+  // A write that needs a collective's result, and that nothing waits for, is put off: the nodes
+  // behind it need not wait either.
   Rebuild rebuild(graph);
-  for (std::int32_t i = 0; i < graph.size(); ++i) rebuild.copy(graph.node(i));
+  std::vector<const Node*> put_off;
+  const auto emit = [&](const Node& node) {
+    const auto last = std::find_if(put_off.rbegin(), put_off.rend(), [&](const Node* earlier) {
+      return share_a_written_state(*earlier, node);
+    });
+    const auto first_kept = last.base();
+    for (auto it = put_off.begin(); it != first_kept; ++it) rebuild.copy(**it);
+    put_off.erase(put_off.begin(), first_kept);
+    if (node.outputs.empty() && needs_collective(node))
+      put_off.push_back(&node);
+    else
+      rebuild.copy(node);
+  };
+  for (std::size_t n = 0; n < advances.size(); ++n) {
+    if (!advances[n]) emit(graph.node(static_cast<std::int32_t>(n)));
+    for (const std::int32_t follower : followers[n]) emit(graph.node(follower));
+  }
+  for (const Node* const node : put_off) rebuild.copy(*node);
   return rebuild.finish();
 }
 

@@ -47,8 +47,8 @@ FTRAIN_API std::unique_ptr<Graph> remove_dead(const Graph& graph);
 FTRAIN_API std::unique_ptr<Graph> merge_common(const Graph& graph);
 
 // Moves every collective up to right behind what it needs, in the order in which their inputs are
-// ready: a device that runs them beside its kernels then overlaps the two. The order is a function
-// of the graph's structure alone, the same on every rank.
+// ready, with additions that serve collectives alone: a device that runs them beside its kernels
+// then overlaps the two. The order is a function of the graph's structure, the same on every rank.
 FTRAIN_API std::unique_ptr<Graph> advance_collectives(const Graph& graph);
 
 }  // namespace ftrain

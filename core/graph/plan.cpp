@@ -8,10 +8,15 @@
 namespace ftrain {
 namespace {
 
-// A run of bytes that is alive from node `first` to node `last`, both included.
+// A run of bytes that is alive from node `first` to node `last`, both included. `used` is the last
+// node that works with it; beyond that a node that works beside others may still be at it.
 struct Tenant {
   std::size_t bytes = 0, offset = 0;
-  std::int32_t first = 0, last = 0;
+  std::int32_t first = 0, last = 0, used = 0;
+};
+
+struct LastUse {
+  std::int32_t used = 0, last = 0;  // as a tenant's
 };
 
 class Planner {
@@ -46,22 +51,35 @@ class Planner {
     last_use_.resize(static_cast<std::size_t>(graph_.size()));
     for (std::int32_t i = 0; i < graph_.size(); ++i) {
       const Node& node = graph_.node(i);
-      last_use_[static_cast<std::size_t>(i)].assign(node.outputs.size(), i);
+      const std::int32_t done = std::max(i, busy_until(node) - 1);
+      last_use_[static_cast<std::size_t>(i)].assign(node.outputs.size(), {i, done});
       for (const Value& input : node.inputs) {
-        if (input.valid()) last(root(input)) = i;
+        if (input.valid()) extend(root(input), i, done);
       }
     }
-    for (const Graph::Named& fetch : graph_.fetches()) last(root(fetch.value)) = graph_.size();
+    const std::int32_t end = graph_.size();
+    for (const Graph::Named& fetch : graph_.fetches()) extend(root(fetch.value), end, end);
     for (std::int32_t i = 0; i < graph_.size(); ++i) {
       const Node& node = graph_.node(i);
       if (!keeps(node)) continue;
-      for (std::int32_t& end : last_use_[static_cast<std::size_t>(i)]) end = graph_.size();
+      last_use_[static_cast<std::size_t>(i)].assign(node.outputs.size(), {end, end});
     }
+  }
+
+  std::int32_t busy_until(const Node& node) const {
+    return request_.busy_until ? request_.busy_until(node) : node.index;
+  }
+  bool beside(const Node& node) const { return busy_until(node) > node.index; }
+
+  void extend(Value value, std::int32_t used, std::int32_t last) {
+    LastUse& use = last_use(value);
+    use.used = std::max(use.used, used);
+    use.last = std::max(use.last, last);
   }
 
   bool keeps(const Node& node) const { return request_.keep && request_.keep(node); }
 
-  std::int32_t& last(Value value) {
+  LastUse& last_use(Value value) {
     return last_use_[static_cast<std::size_t>(value.node_index())]
                     [static_cast<std::size_t>(value.output())];
   }
@@ -82,36 +100,43 @@ class Planner {
     if (node.op->view) return;
     for (std::size_t o = 0; o < node.outputs.size(); ++o) {
       const Value value(const_cast<Graph*>(&graph_), node.index, static_cast<std::int32_t>(o));
-      if (o == 0 && take_over(node, value)) continue;
+      if (take_over(node, value)) continue;
       tenant_of_[n][o] = static_cast<std::int32_t>(tenants_.size());
       const std::int32_t first = keeps(node) ? 0 : node.index;
-      tenants_.push_back({aligned(node.outputs[o].bytes()), 0, first, last(value)});
+      const LastUse& use = last_use(value);
+      tenants_.push_back({aligned(node.outputs[o].bytes()), 0, first, use.last, use.used});
     }
     const std::size_t scratch = request_.scratch ? request_.scratch(node) : 0;
     if (scratch > 0) {
       scratch_tenant_.emplace_back(node.index, static_cast<std::int32_t>(tenants_.size()));
-      tenants_.push_back({aligned(scratch), 0, node.index, node.index});
+      const std::int32_t last = std::max(node.index, busy_until(node) - 1);
+      tenants_.push_back({aligned(scratch), 0, node.index, last, node.index});
     }
   }
 
-  // Output 0 moves into an input that dies here, when the kernel allows it.
+  // An output moves into an input that dies here, when the kernel allows it.
   bool take_over(const Node& node, Value value) {
-    const int i = request_.overwrites ? request_.overwrites(node) : -1;
+    const int asked = request_.overwrites ? request_.overwrites(node) : -1;
+    const int i = asked == -2 ? value.output() : value.output() == 0 ? asked : -1;
     if (i < 0 || keeps(node)) return false;
-    const Value input = node.inputs[static_cast<std::size_t>(i)];
-    const Value owner = root(input);
+    const Value owner = root(node.inputs[static_cast<std::size_t>(i)]);
     const std::int32_t tenant = tenant_of_[static_cast<std::size_t>(owner.node_index())]
                                           [static_cast<std::size_t>(owner.output())];
-    if (tenant < 0 || last(owner) != node.index) return false;
+    if (tenant < 0 || last_use(owner).used != node.index) return false;
     Tenant& t = tenants_[static_cast<std::size_t>(tenant)];
-    // Another value may have taken over the same run and outlive this node.
-    if (t.last != node.index || t.bytes != aligned(value.type().bytes())) return false;
+    // Another value may have taken over the same run and outlive this node. A node that works
+    // beside others comes after those that do too, so it need not mind them.
+    if ((beside(node) ? t.used : t.last) != node.index) return false;
+    if (t.bytes != aligned(value.type().bytes())) return false;
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       if (k == static_cast<std::size_t>(i) || !node.inputs[k].valid()) continue;
       if (root(node.inputs[k]) == owner) return false;
     }
-    t.last = std::max(t.last, last(value));
-    tenant_of_[static_cast<std::size_t>(node.index)][0] = tenant;
+    const LastUse& use = last_use(value);
+    t.used = std::max(t.used, use.used);
+    t.last = std::max(t.last, use.last);
+    tenant_of_[static_cast<std::size_t>(node.index)][static_cast<std::size_t>(value.output())] =
+        tenant;
     return true;
   }
 
@@ -220,7 +245,7 @@ class Planner {
   Plan plan_;
   std::vector<Tenant> tenants_;
   std::vector<std::vector<std::int32_t>> tenant_of_;  // by node, output; -1: none of its own
-  std::vector<std::vector<std::int32_t>> last_use_;   // by node, output
+  std::vector<std::vector<LastUse>> last_use_;        // by node, output
   std::vector<std::pair<std::int32_t, std::int32_t>> scratch_tenant_;  // node, tenant
 };
 

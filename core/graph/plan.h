@@ -23,12 +23,12 @@ struct PlanRequest {
   // Scratch bytes of a node; alive during that node alone.
   std::function<std::size_t(const Node&)> scratch;
   // The input whose storage output 0 may take over when it dies here (element i of the output needs
-  // element i of that input alone), or -1.
+  // element i of that input alone), or -1; -2: each output may take over the input of its number.
   std::function<int(const Node&)> overwrites;
   // Whether a node's outputs are kept from run to run: their storage is theirs alone.
   std::function<bool(const Node&)> keep = {};
-  // The index of the node until which a node may still be at work, when its inputs, outputs and
-  // scratch stay in place as long: a collective that runs beside the kernels behind it.
+  // The node before which a node is done; its own index: at once. So long its inputs, outputs and
+  // scratch stay: a collective beside the kernels behind it. Such nodes work one after another.
   std::function<std::int32_t(const Node&)> busy_until = {};
 };
 

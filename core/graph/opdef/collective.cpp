@@ -19,6 +19,8 @@ std::int64_t ranks_of(const Node& node) {
 std::vector<TensorType> infer_gather(const Node& node) {
   TensorType type = node.input(0);
   require(type.shape.rank() >= 1, node, "x must have rows to gather");
+  require(!node.attributes.has("wire") || type.dtype == DType::f32, node,
+          "what travels in bf16 must be f32");
   type.shape[0] *= ranks_of(node);
   return {type};
 }
@@ -66,8 +68,14 @@ std::vector<Value> all_reduce_sum(std::vector<Value> tensors, std::int64_t ranks
 Value all_reduce_sum(Value x, std::int64_t ranks) {
   return all_reduce_sum(std::vector<Value>{x}, ranks)[0];
 }
-Value all_gather(Value x, std::int64_t ranks, std::optional<DType>) {
-  return ranks == 1 ? x : x.graph().emit(gather_op, {x}, {{"ranks", ranks}});
+Value all_gather(Value x, std::int64_t ranks, std::optional<DType> wire) {
+  if (ranks == 1) return x;
+  if (!wire || *wire == x.dtype()) return x.graph().emit(gather_op, {x}, {{"ranks", ranks}});
+  if (*wire != DType::bf16) {
+    throw ShapeError("all_gather: x must travel in bf16 or in its own type; got " +
+                     x.type().text() + " to travel in " + std::string(name_of(*wire)));
+  }
+  return x.graph().emit(gather_op, {x}, {{"ranks", ranks}, {"wire", std::string("bf16")}});
 }
 Value reduce_scatter(Value x, std::int64_t ranks) {
   return ranks == 1 ? x : x.graph().emit(scatter_op, {x}, {{"ranks", ranks}});

@@ -57,7 +57,7 @@ class AllReduce final : public Collective {
   }
 
   std::size_t scratch_bytes() const override { return packed_bytes_; }
-  int overwrites() const override { return 0; }
+  int overwrites() const override { return -2; }  // a large tensor is summed where it lies
 
   void launch() override {
     if (!packed_.empty()) {
@@ -93,6 +93,35 @@ class AllGather final : public Collective {
   using Collective::Collective;
   void launch() override { communicator_->all_gather(in_[0], out_[0], in_types_[0].bytes()); }
 };
+
+// f32 that travels in bf16. Own rows are rounded like the others': all ranks have the same bits.
+class AllGatherRounded final : public Collective {
+ public:
+  AllGatherRounded(const Node& node, const KernelEnvironment& environment)
+      : Collective(node, environment),
+        own_(static_cast<std::size_t>(in_types_[0].shape.elements())),
+        all_(static_cast<std::size_t>(out_types_[0].shape.elements())) {}
+
+  std::size_t scratch_bytes() const override { return (own_ + all_) * sizeof(BF16); }
+
+  void launch() override {
+    BF16* const all = reinterpret_cast<BF16*>(scratch_);
+    BF16* const own = all + all_;
+    const float* const in = static_cast<const float*>(in_[0]);
+    float* const out = static_cast<float*>(out_[0]);
+    for (std::size_t i = 0; i < own_; ++i) own[i] = to_bf16(in[i]);
+    communicator_->all_gather(own, all, own_ * sizeof(BF16));
+    for (std::size_t i = 0; i < all_; ++i) out[i] = to_f32(all[i]);
+  }
+
+ private:
+  std::size_t own_, all_;
+};
+
+std::unique_ptr<Kernel> make_gather(const Node& node, const KernelEnvironment& environment) {
+  if (node.attributes.has("wire")) return std::make_unique<AllGatherRounded>(node, environment);
+  return std::make_unique<AllGather>(node, environment);
+}
 
 class ReduceScatter final : public Collective {
  public:
@@ -145,7 +174,7 @@ std::unique_ptr<Kernel> make(const Node& node, const KernelEnvironment& environm
 
 void add_collective_kernels(KernelList& list) {
   list.add({"all_reduce", "communicator", 0, refuse_sum, make<AllReduce>});
-  list.add({"all_gather", "communicator", 0, refuse, make<AllGather>});
+  list.add({"all_gather", "communicator", 0, refuse, make_gather});
   list.add({"reduce_scatter", "communicator", 0, refuse_sum, make<ReduceScatter>});
   list.add({"broadcast", "communicator", 0, refuse, make<Broadcast>});
 }

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -25,6 +26,35 @@
 #include "plugins/devices/cpu/winograd/winograd.h"
 
 namespace ftrain::cpu {
+namespace {
+
+// By node, the one before which it is done: for a collective that runs beside the kernels the first
+// kernel that uses what it or a collective behind it makes; itself for all others.
+std::vector<std::int32_t> first_waits(const Graph& graph) {
+  std::vector<std::int32_t> first(static_cast<std::size_t>(graph.size()));
+  std::iota(first.begin(), first.end(), 0);
+  // Of each collective the first kernel among its users, views aside.
+  std::vector<std::int32_t> user(first.size(), graph.size());
+  for (std::int32_t i = 0; i < graph.size(); ++i) {
+    const Node& node = graph.node(i);
+    if (node.op->view || node.op->collective) continue;
+    for (Value input : node.inputs) {
+      if (!input.valid()) continue;
+      while (input.node().op->view) input = input.node().inputs[0];
+      std::int32_t& mine = user[static_cast<std::size_t>(input.node_index())];
+      mine = std::min(mine, i);
+    }
+  }
+  std::int32_t next = graph.size();
+  for (std::int32_t i = graph.size(); i-- > 0;) {
+    if (!graph.node(i).op->collective) continue;
+    next = std::min(next, user[static_cast<std::size_t>(i)]);
+    first[static_cast<std::size_t>(i)] = next;
+  }
+  return first;
+}
+
+}  // namespace
 
 void CpuDevice::configure(Keys& keys) {
   keys.bind("threads", threads, "threads of a rank; 0: its share of the process's cores",
@@ -48,13 +78,15 @@ void CpuDevice::configure(Keys& keys) {
             "batch norms and PReLUs; block: all within a block of the network",
             one_of({"none", "cheap", "block"}));
   keys.bind("pin", pin,
-            "a core of its own for each thread; auto: when someone gave this process some of the "
-            "machine's cores",
+            "a core of its own for each thread; auto: when the machine's ranks share its cores "
+            "evenly, or someone gave this process some of them",
             one_of({"auto", "on", "off"}));
+  keys.bind("overlap", overlap, "collectives run beside the kernels, on a thread of their own");
 }
 
 void CpuDevice::open(int local_rank, int local_ranks) {
   local_rank_ = local_rank;
+  local_ranks_ = local_ranks;
   if (precision == "tf32" || precision == "fp16") {
     throw DeviceError("[device] precision = \"" + precision +
                       "\": the CPU device computes in fp32 or bf16; set precision = \"fp32\"");
@@ -75,8 +107,8 @@ void CpuDevice::open(int local_rank, int local_ranks) {
                                     "\"fp32\""));
   }
   limit_isa(isa_);
-  threads_ = threads > 0 ? static_cast<int>(threads)
-                         : std::max(1, cores_of_process() / std::max(1, local_ranks));
+  threads_ =
+      threads > 0 ? static_cast<int>(threads) : cores_of_rank(local_rank, local_ranks).threads();
   dnnl::set_primitive_cache_capacity(4096);  // a deep network's primitives are made only once
 
   options_ = {.winograd = winograd == "auto", .bf16 = precision == "bf16"};
@@ -119,6 +151,10 @@ KernelEnvironment CpuDevice::environment(Communicator* communicator) const {
   return {.threads = threads_, .isa = isa_, .communicator = communicator, .device = &options_};
 }
 
+bool CpuDevice::overlaps(Communicator* communicator) const {
+  return overlap && communicator != nullptr && communicator->size() > 1;
+}
+
 std::unique_ptr<StateStore> CpuDevice::make_store() {
   return std::make_unique<Store>(threads_);
 }
@@ -139,8 +175,9 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
     program.graph = fuse_depthwise(*program.graph);
     program.graph = remove_dead(*fuse(*program.graph, environment));
     program.graph = merge_updates(*program.graph);
-    program.kept = kept_nodes(*program.graph);
   }
+  if (overlaps(communicator)) program.graph = advance_collectives(*program.graph);
+  if (kernel_choice != "reference") program.kept = kept_nodes(*program.graph);
   const std::vector<bool> lasting = lasting_nodes(*program.graph, program.kept);
 
   Tuner tuner(kernels_, environment, repeated_);
@@ -160,6 +197,8 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
     overwrites[n] = kernel->overwrites();
   }
   used_.insert(tuner.used().begin(), tuner.used().end());
+  const std::vector<std::int32_t> busy =
+      overlaps(communicator) ? first_waits(*program.graph) : std::vector<std::int32_t>();
   program.plan = plan_memory(
       *program.graph,
       {.scratch = [&](const Node& node) { return scratch[static_cast<std::size_t>(node.index)]; },
@@ -168,6 +207,10 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
        .keep =
            [&](const Node& node) {
              return !lasting.empty() && lasting[static_cast<std::size_t>(node.index)];
+           },
+       .busy_until =
+           [&](const Node& node) {
+             return busy.empty() ? node.index : busy[static_cast<std::size_t>(node.index)];
            }});
   return program;
 }
@@ -188,9 +231,9 @@ std::size_t CpuDevice::overhead_bytes(const Program& program) {
 std::unique_ptr<Executable> CpuDevice::compile(Program program, StateStore& store,
                                                Communicator* communicator) {
   omp_set_num_threads(threads_);
-  pin_threads(pin, local_rank_, threads_);
+  pin_threads(pin, local_rank_, local_ranks_, threads_);
   return std::make_unique<CpuExecutable>(std::move(program), static_cast<Store&>(store),
-                                         environment(communicator));
+                                         environment(communicator), overlaps(communicator));
 }
 
 }  // namespace ftrain::cpu

@@ -39,12 +39,15 @@ class CpuDevice final : public Device {
   bool autotune = true;
   std::string recompute = "cheap";
   std::string pin = "auto";
+  bool overlap = true;
 
  private:
+  bool overlaps(Communicator* communicator) const;
+
   KernelList kernels_;
   KernelOptions options_;
   Answers repeated_, used_;  // measured before, and what prepare() took
-  int threads_ = 1, local_rank_ = 0;
+  int threads_ = 1, local_rank_ = 0, local_ranks_ = 1;
   std::string isa_;
 };
 

@@ -2,7 +2,10 @@
 
 #include <omp.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <functional>
 
 #include "core/base/error.h"
 #include "core/base/suggest.h"
@@ -42,7 +45,20 @@ std::vector<std::unique_ptr<Kernel>> bound_nowhere(const Program& program,
   return kernels;
 }
 
-CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironment& environment)
+bool Touched::meets(const Touched& other) const {
+  const auto overlap = [](const std::vector<Range>& a, const std::vector<Range>& b) {
+    return std::any_of(a.begin(), a.end(), [&](const Range& mine) {
+      return std::any_of(b.begin(), b.end(), [&](const Range& theirs) {
+        return std::less<>()(mine.begin, theirs.end) && std::less<>()(theirs.begin, mine.end);
+      });
+    });
+  };
+  return overlap(writes, other.writes) || overlap(writes, other.reads) ||
+         overlap(reads, other.writes);
+}
+
+CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironment& environment,
+                             bool overlap)
     : program_(std::move(program)), store_(store), threads_(environment.threads) {
   const Graph& graph = *program_.graph;
   // Inputs are resident beside the states.
@@ -70,8 +86,62 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
       outputs.push_back(address({program_.graph.get(), i, static_cast<std::int32_t>(o)}));
     }
     kernel->bind(inputs, outputs, arena_ + program_.plan.scratch[n].offset);
-    launches_.push_back({std::move(kernel), !program_.kept.empty() && program_.kept[n]});
+    Launch& launch = launches_.emplace_back();
+    launch.kernel = std::move(kernel);
+    launch.node = i;
+    launch.kept = !program_.kept.empty() && program_.kept[n];
+    if (overlap && node.op->collective) {
+      beside_.push_back(i);
+      launch.release = beside_.size();
+    }
   }
+  if (beside_.empty()) return;
+  find_waits();
+  std::vector<Kernel*> collectives;
+  for (const Launch& launch : launches_) {
+    if (launch.release > 0) collectives.push_back(launch.kernel.get());
+  }
+  thread_ = std::make_unique<CollectiveThread>(std::move(collectives));
+}
+
+// Collectives run in order, so a launch that waits for one has waited for all before it.
+void CpuExecutable::find_waits() {
+  std::vector<Touched> collectives;
+  std::size_t waited = 0;
+  for (Launch& launch : launches_) {
+    Touched mine = touched(program_.graph->node(launch.node));
+    if (launch.release > 0) {
+      collectives.push_back(std::move(mine));
+      continue;
+    }
+    for (std::size_t k = collectives.size(); k > waited; --k) {
+      if (!mine.meets(collectives[k - 1])) continue;
+      waited = k;
+      launch.waits = k;
+    }
+  }
+}
+
+Touched CpuExecutable::touched(const Node& node) const {
+  Touched touched;
+  const auto add = [](std::vector<Touched::Range>& ranges, const char* begin, std::size_t bytes) {
+    if (bytes > 0) ranges.push_back({begin, begin + bytes});
+  };
+  for (const Value& input : node.inputs) {
+    if (input.valid()) add(touched.reads, address(input), input.type().bytes());
+  }
+  for (const int w : written_inputs(node)) {
+    const Value& state = node.inputs[static_cast<std::size_t>(w)];
+    add(touched.writes, address(state), state.type().bytes());
+  }
+  for (std::size_t o = 0; o < node.outputs.size(); ++o) {
+    const Value output(program_.graph.get(), node.index, static_cast<std::int32_t>(o));
+    add(touched.writes, address(output), node.outputs[o].bytes());
+  }
+  const Block& scratch = program_.plan.scratch[static_cast<std::size_t>(node.index)];
+  if (scratch.home == Block::Home::arena)
+    add(touched.writes, arena_ + scratch.offset, scratch.bytes);
+  return touched;
 }
 
 char* CpuExecutable::address(Value value) const {
@@ -93,13 +163,72 @@ void CpuExecutable::write(std::string_view input, const void* data) {
 }
 
 void CpuExecutable::run() {
+  go<false>(nullptr);
+}
+
+template <bool timed>
+void CpuExecutable::go(std::vector<TimelineEvent>* events) {
   store_.touch();
   if (store_.enter(arena_, this)) stale_ = true;
   omp_set_num_threads(threads_);  // of this thread; a rank may run on another than it compiled on
-  for (const Launch& launch : launches_) {
-    if (stale_ || !launch.kept) launch.kernel->launch();
+  if (thread_) thread_->start();
+  const Time start = timed ? std::chrono::steady_clock::now() : Time();
+  const auto record = [&](std::string name, const Node& node, int lane, Time begin, Time end) {
+    const auto seconds = [&](Time time) {
+      return std::chrono::duration<double>(time - start).count();
+    };
+    const std::string op(node.op->name);
+    if (name.empty()) name = node.name.empty() ? op : node.name;
+    events->push_back({std::move(name), op, lane, seconds(begin), seconds(end)});
+  };
+  const auto wait_for = [&](std::size_t count) {
+    if constexpr (timed) {
+      const Time begin = std::chrono::steady_clock::now();
+      if (!thread_->wait(count)) return;
+      record("wait", program_.graph->node(beside_[count - 1]), 0, begin,
+             std::chrono::steady_clock::now());
+    } else {
+      thread_->wait(count);
+    }
+  };
+  try {
+    for (const Launch& launch : launches_) {
+      if (!stale_ && launch.kept) continue;
+      if (launch.release > 0) {
+        thread_->release(launch.release);
+        continue;
+      }
+      if (launch.waits > 0) wait_for(launch.waits);
+      if constexpr (timed) {
+        const Node& node = program_.graph->node(launch.node);
+        const Time begin = std::chrono::steady_clock::now();
+        launch.kernel->launch();
+        const Time end = std::chrono::steady_clock::now();
+        record("", node, node.op->collective ? 1 : 0, begin, end);
+        if (node.op->collective) record("wait", node, 0, begin, end);
+      } else {
+        launch.kernel->launch();
+      }
+    }
+    if (thread_) wait_for(beside_.size());
+  } catch (...) {
+    if (thread_) thread_->drop();
+    throw;
   }
   stale_ = false;
+  if constexpr (timed) {
+    for (std::size_t k = 0; k < beside_.size(); ++k) {
+      const CollectiveThread::Span& span = thread_->spans()[k];
+      record("", program_.graph->node(beside_[k]), 1, span.begin, span.end);
+    }
+  }
+}
+
+std::vector<TimelineEvent> CpuExecutable::run_with_timeline() {
+  std::vector<TimelineEvent> events;
+  events.reserve(2 * launches_.size() + 1);
+  go<true>(&events);
+  return events;
 }
 
 void CpuExecutable::read(std::string_view fetch, void* data) {

@@ -1,7 +1,5 @@
 #include "plugins/devices/cpu/processor.h"
 
-#include <sched.h>
-
 #include <hwy/targets.h>
 
 #include <algorithm>
@@ -82,12 +80,6 @@ void limit_isa(const std::string& isa) {
   if (isa == "plain") hwy::DisableTargets(HWY_SSE4 - 1);
 #endif
   limit = isa;
-}
-
-int cores_of_process() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return CPU_COUNT(&set);
 }
 
 const Processor& processor() {

@@ -17,9 +17,6 @@ bool has_bf16();
 // DeviceError when they were told something else before.
 void limit_isa(const std::string& isa);
 
-// The cores that the system lets this process have.
-int cores_of_process();
-
 struct Processor {
   std::string name;  // "AMD EPYC"; several generations may share it
   std::string kind;  // the name with family, model and stepping

@@ -1,4 +1,4 @@
-// Dead nodes, common subexpressions, rebuilding.
+// Dead nodes, common subexpressions, collectives, rebuilding.
 #include "core/graph/passes.h"
 
 #include <gmock/gmock.h>
@@ -114,6 +114,128 @@ TEST(MergeCommon, LeavesCollectivesAlone) {
   g.fetch("a", ops::all_reduce_sum(x, 2));
   g.fetch("b", ops::all_reduce_sum(x, 2));
   EXPECT_EQ(count(*merge_common(g), "all_reduce"), 2);
+}
+
+TEST(AdvanceCollectives, StandRightBehindWhatTheyNeed) {
+  Graph g;
+  const Value x = g.input("x", vector3);
+  const Value a = ops::scale(x, 2);
+  const Value b = ops::scale(a, 3);
+  Value c = b;
+  for (int i = 0; i < 3; ++i) c = ops::relu(c);
+  const std::vector<Value> sums = ops::all_reduce_sum({b, a}, 2);
+  const Value late = ops::all_reduce_sum(c, 2);
+  const Value chained = ops::all_reduce_sum(sums[1], 2);
+  g.fetch("y", ops::add(ops::add(sums[0], late), ops::add(chained, c)));
+  const auto advanced = advance_collectives(g);
+  EXPECT_THAT(op_names(*advanced),
+              testing::ElementsAre("input", "scale", "scale", "all_reduce", "all_reduce", "relu",
+                                   "relu", "relu", "all_reduce", "add", "add", "add"));
+  // Nothing else has changed: inputs are what they were.
+  const Node& first = advanced->node(3);
+  EXPECT_EQ(first.inputs.size(), 2u);
+  EXPECT_EQ(first.inputs[0].node_index(), 2);
+  EXPECT_EQ(first.inputs[1].node_index(), 1);
+  EXPECT_EQ(advanced->node(4).inputs[0], Value(advanced.get(), 3, 1));
+  EXPECT_EQ(advanced->fetches()[0].value.node_index(), 11);
+  // Once is enough.
+  EXPECT_EQ(advance_collectives(*advanced)->text(), advanced->text());
+}
+
+// Sums of gradients are made at the end of a step that takes its samples in parts.
+TEST(AdvanceCollectives, TakeTheirAdditionsAlong) {
+  Graph g;
+  const Value x = g.input("x", vector3);
+  const Value a = ops::scale(x, 2), b = ops::relu(x), c = ops::relu(b);
+  const Value sum = ops::add(a, b);       // for the collective alone
+  const Value shared = ops::add(sum, c);  // fetched too
+  const Value viewed = ops::reshape(sum, {3, 1});
+  g.fetch("y", ops::all_reduce_sum(viewed, 2));
+  g.fetch("z", ops::all_reduce_sum(shared, 2));
+  g.fetch("shared", shared);
+  // The sum serves a fetched value too and stays; its view does not.
+  EXPECT_THAT(op_names(*advance_collectives(g)),
+              testing::ElementsAre("input", "scale", "relu", "relu", "add", "reshape", "all_reduce",
+                                   "add", "all_reduce"));
+  Graph h;
+  const Value y = h.input("x", vector3);
+  const Value d = ops::relu(y), e = ops::relu(d);
+  ops::relu(e);
+  h.fetch("y", ops::all_reduce_sum(ops::reshape(ops::add(y, d), {3, 1}), 2));
+  EXPECT_THAT(
+      op_names(*advance_collectives(h)),
+      testing::ElementsAre("input", "relu", "add", "reshape", "all_reduce", "relu", "relu"));
+}
+
+TEST(AdvanceCollectives, KeepTheirPlaceAmongWritesOfWhatTheyRead) {
+  Graph g;
+  const Value w = g.state({.name = "w", .type = vector3});
+  const Value v = g.state({.name = "v", .type = vector3});
+  const Value moments = g.input("moments", {DType::f32, {1, 3}});
+  const Value ok = ops::constant(g, 1);
+  write(w, v, moments, ok);
+  ops::relu(ok);
+  g.fetch("between", ops::broadcast(ops::reshape(w, {3, 1}), 0, 2));
+  write(w, v, moments, ok);
+  ops::relu(ok);
+  g.fetch("after", ops::broadcast(w, 0, 2));
+  EXPECT_THAT(
+      op_names(*advance_collectives(g)),
+      testing::ElementsAre("state", "state", "input", "constant", "update_running", "reshape",
+                           "broadcast", "relu", "update_running", "broadcast", "relu"));
+}
+
+// The update of class centers whose gradient is summed: the backward walk goes on before it.
+TEST(AdvanceCollectives, WritesThatNeedThemArePutOffUntilTheirStateIsWanted) {
+  Graph g;
+  const Value w = g.state({.name = "w", .type = vector3});
+  const Value v = g.state({.name = "v", .type = vector3});
+  const Value a = g.state({.name = "a", .type = vector3});
+  const Value b = g.state({.name = "b", .type = vector3});
+  const Value moments = g.input("moments", {DType::f32, {1, 3}});
+  const Value ok = ops::constant(g, 1);
+  write(w, v, ops::all_reduce_sum(moments, 2), ok);
+  write(a, b, ops::all_reduce_sum(moments, 2), ok);
+  write(a, b, moments, ok);  // no collective's, but behind one that is put off
+  Value x = ops::relu(moments);
+  x = ops::add(x, ops::reshape(ops::scale(v, 2), {1, 3}));  // as it is after the write
+  g.fetch("x", ops::relu(x));
+  EXPECT_THAT(op_names(*advance_collectives(g)),
+              testing::ElementsAre("state", "state", "state", "state", "input", "all_reduce",
+                                   "all_reduce", "constant", "update_running", "update_running",
+                                   "update_running", "relu", "scale", "reshape", "add", "relu"));
+  Graph h;
+  const Value m = h.input("moments", {DType::f32, {1, 3}});
+  const Value hw = h.state({.name = "w", .type = vector3});
+  const Value hv = h.state({.name = "v", .type = vector3});
+  const Value fine = ops::constant(h, 1);
+  write(hw, hv, ops::all_reduce_sum(m, 2), fine);
+  h.fetch("x", ops::relu(ops::relu(m)));
+  EXPECT_THAT(op_names(*advance_collectives(h)),
+              testing::ElementsAre("input", "all_reduce", "state", "state", "constant", "relu",
+                                   "relu", "update_running"));
+}
+
+// Ranks hold unequal numbers of classes: other shapes, the same structure.
+TEST(AdvanceCollectives, AreInOneOrderOnRanksOfOtherShapes) {
+  const auto order = [](std::int64_t classes) {
+    Graph g;
+    const Value x = g.input("x", {DType::f32, {4, 3}});
+    const Value w = g.state({.name = "w", .type = {DType::f32, {classes, 3}}});
+    const Value logits = ops::matmul(x, w, false, true);
+    const Value target = ops::sum(logits);
+    const Value dx = ops::matmul(logits, w);
+    g.fetch("dx", ops::reduce_scatter(ops::all_gather(dx, 2), 2));
+    g.fetch("target", ops::all_reduce_sum(target, 2));
+    std::vector<std::string> names;
+    const auto advanced = advance_collectives(g);
+    for (std::int32_t i = 0; i < advanced->size(); ++i) {
+      if (advanced->node(i).op->collective) names.emplace_back(advanced->node(i).op->name);
+    }
+    return names;
+  };
+  EXPECT_EQ(order(5), order(6));
+  EXPECT_THAT(order(5), testing::ElementsAre("all_reduce", "all_gather", "reduce_scatter"));
 }
 
 TEST(Rebuild, KeepsNamesLayoutsAndStates) {

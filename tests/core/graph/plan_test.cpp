@@ -203,6 +203,64 @@ TEST(Plan, AnInputUsedTwiceByANodeIsNotTakenOver) {
   EXPECT_NE(plan.values[1][0].offset, plan.values[2][0].offset);
 }
 
+bool overlapping(const Block& a, const Block& b) {
+  return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+}
+
+// A node that is at work until another one: all that it touches stays as long.
+TEST(Plan, ABusyNodeKeepsItsMemory) {
+  Graph g;
+  const Value x = g.input("x", {DType::f32, {1024}});
+  const Value a = ops::relu(x);                      // 1
+  const Value sum = ops::all_reduce_sum(a, 2);       // 2: until 6
+  Value y = ops::relu(x);                            // 3
+  for (int i = 0; i < 2; ++i) y = ops::scale(y, 2);  // 4, 5
+  g.fetch("y", ops::add(y, sum));                    // 6
+  PlanRequest request;
+  request.scratch = [](const Node& node) { return std::size_t{node.op->collective ? 4096u : 0u}; };
+  const auto shared = [&](const Plan& plan) {
+    bool any = false;
+    for (std::size_t k = 3; k < 6; ++k) {
+      for (const Block& mine : {plan.values[1][0], plan.values[2][0], plan.scratch[2]}) {
+        any = any || overlapping(mine, plan.values[k][0]);
+      }
+    }
+    return any;
+  };
+  EXPECT_TRUE(shared(plan_memory(g, request)));
+  request.busy_until = [](const Node& node) { return node.op->collective ? 6 : node.index; };
+  const Plan plan = plan_memory(g, request);
+  EXPECT_FALSE(shared(plan));
+  EXPECT_EQ(plan.arena_bytes, 5 * 4096u);  // its three, and a step from one block to the next
+  // In place it has one block fewer, and no other node takes over what it is at work with.
+  request.overwrites = [](const Node& node) { return node.op->collective ? -2 : 0; };
+  const Plan in_place = plan_memory(g, request);
+  EXPECT_EQ(in_place.values[1][0].offset, in_place.values[2][0].offset);
+  EXPECT_FALSE(shared(in_place));
+  EXPECT_EQ(in_place.arena_bytes, 3 * 4096u);
+}
+
+TEST(Plan, EachOutputMayTakeOverTheInputOfItsNumber) {
+  Graph g;
+  const Value x = g.input("x", {DType::f32, {1024}});
+  const Value a = ops::relu(x), b = ops::relu(a), c = ops::relu(b);         // 1, 2, 3
+  const std::vector<Value> sums = ops::all_reduce_sum({a, b, c, x, c}, 2);  // 4
+  g.fetch("y", ops::add(b, ops::add(sums[0], sums[1])));
+  for (const Value& sum : sums) g.fetch("sum", sum);
+  PlanRequest request;
+  request.overwrites = [](const Node& node) { return node.op->collective ? -2 : -1; };
+  const Plan plan = plan_memory(g, request);
+  EXPECT_EQ(plan.values[4][0].offset, plan.values[1][0].offset);
+  EXPECT_NE(plan.values[4][1].offset, plan.values[2][0].offset);  // b is needed after it
+  EXPECT_NE(plan.values[4][2].offset, plan.values[3][0].offset);  // c is an input twice
+  EXPECT_EQ(plan.values[4][3].home, Block::Home::arena);          // x is resident
+  for (std::size_t i = 0; i < 5; ++i) {
+    for (std::size_t k = 0; k < i; ++k) {
+      EXPECT_FALSE(overlapping(plan.values[4][i], plan.values[4][k]));
+    }
+  }
+}
+
 TEST(Plan, CountsResidentBytesAndFindsThePeak) {
   Graph g;
   const Value x = g.input("x", {DType::f32, {16, 4}});
