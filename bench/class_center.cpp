@@ -38,8 +38,9 @@ void run(const std::string& path, std::int64_t batch, std::int64_t width, std::i
   const Value label = graph.input("label", {DType::i64, {batch}});
   const Value rate = graph.input("rate", {DType::f32, {}});
   const Value step = graph.input("step", {DType::i64, {}});
+  PartialGradients so_far;
   const ClassCenterStep made = parallelism->class_centers(
-      {graph, 0, 1, batch, classes, 2048, step, rate, *optimizer, margin}, x, label);
+      {graph, 0, 1, batch, classes, 2048, step, rate, *optimizer, margin}, x, label, so_far);
   graph.fetch("loss", made.loss);
   graph.fetch("dx", gradients(graph, made.seeds, std::vector<Value>{x})[0]);
 

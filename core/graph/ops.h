@@ -46,7 +46,7 @@ FTRAIN_API Value linear(Value x, Value weight, Value bias = {});
 // ---- shapes
 FTRAIN_API Value reshape(Value x, Shape shape);  // the same elements in row-major order
 FTRAIN_API Value flatten(Value x);               // [N, ...] -> [N, rest]
-// Rows [first, first + count) of the first dimension, copied.
+// Rows [first, first + count) of the first dimension, copied. No gradient is taken: it cuts inputs.
 FTRAIN_API Value slice_rows(Value x, std::int64_t first, std::int64_t count);
 
 // ---- pooling and reductions
@@ -144,15 +144,17 @@ struct MarginLoss {
   Value loss, log_sum;
 };
 FTRAIN_API MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenters&);
-// The second walk: gradient of the features (this rank's classes' share) [B, D] and of the weight
-// [C, D], dense. `stats` is what the first walk gave, with its cosines or without.
+// The second walk: gradient of the features (this rank's classes' share) [B, D] and of the weight,
+// dense: [C, D], or [capacity, D] of the walked rows with `rows` (0 in unused slots). `stats` is
+// what the first walk gave, with its cosines or without. `earlier`: a gradient of the weight, as
+// made here of earlier samples, that this one's is added to.
 struct ClassGradients {
   Value features, weight;
 };
 FTRAIN_API ClassGradients class_center_backward(Value features, Value norms, Value labels,
                                                 Value weight, Value target, Value log_sum,
                                                 const ClassStats& stats, Value rows,
-                                                const ClassCenters&);
+                                                const ClassCenters&, Value earlier = {});
 // The second walk with the optimizer's update on each tile, in place; no gradient of the weight
 // ever exists. Writes weight and slots. `update`: an Update, see core/model/optimizer.h.
 // `all_rows`: rows that were not sampled are updated with gradient 0 (dense momentum and decay).

@@ -20,27 +20,33 @@ void Parallelism::configure(Keys& keys) {
                       return number != nullptr && *number > 0;
                     },
                     {"rank", "global"}});
-  keys.bind("bucket", bucket,
-            "MiB of gradients that are summed over ranks at once, while the backward walk goes on",
-            above(0));
+  keys.bind(
+      "bucket", bucket,
+      "MiB of gradients that are summed over ranks at once, while the backward walk goes on; fewer "
+      "towards its end",
+      above(0));
   keys.bind("features", features, "what features travel in between ranks",
             one_of(std::vector<std::string>{"fp32", "bf16"}));
 }
 
 std::vector<Value> Parallelism::reduce(const StepBuild& build, std::vector<Value> gradients) const {
-  // Few collectives, and the first can go while the backward walk continues.
-  const auto bucket_bytes = static_cast<std::size_t>(this->bucket * (1 << 20));
+  // Few collectives, and the first can go while the backward walk continues. What is summed last
+  // has nothing to go beside: the closer to the end, the smaller the bucket.
+  constexpr std::size_t smallest = std::size_t{1} << 20;
+  const auto largest = static_cast<std::size_t>(this->bucket * (1 << 20));
+  std::size_t left = 0, bytes = 0;
+  for (const Value& gradient : gradients) left += gradient.type().bytes();
   std::vector<Value> bucket, reduced;
-  std::size_t bytes = 0;
   const auto flush = [&] {
     for (const Value& value : ops::all_reduce_sum(bucket, build.ranks)) reduced.push_back(value);
     bucket.clear();
+    left -= bytes;
     bytes = 0;
   };
   for (const Value& gradient : gradients) {
     bucket.push_back(gradient);
     bytes += gradient.type().bytes();
-    if (bytes >= bucket_bytes) flush();
+    if (bytes >= std::min(largest, std::max(smallest, left / 4))) flush();
   }
   flush();
   return reduced;
@@ -60,13 +66,18 @@ Parallelism::Centers Parallelism::centers(const StepBuild& build, Value embeddin
                  .trainable = true,
                  .first_row = shard.first,
                  .rows = build.classes};
+  // Every part of a step works on the same.
+  const auto state = [&] {
+    const Value existing = build.graph.find_state(spec.name);
+    return existing.valid() ? existing : build.graph.state(spec);
+  };
   Centers centers;
-  centers.weight = build.graph.state(spec);
+  centers.weight = state();
   spec.role = StateSpec::Role::slot;
   spec.initializer = {};
   for (const std::string& slot : build.optimizer.slots()) {
     spec.name = "centers.weight." + slot;
-    centers.slots.push_back(build.graph.state(spec));
+    centers.slots.push_back(state());
   }
   return centers;
 }

@@ -42,6 +42,7 @@ struct StepBuild {
 struct PartialGradients {
   Value weight;  // the class centers' gradient so far; invalid before the first part
   Value rows;    // the sampled rows of the step, where a strategy samples
+  Value loss;    // the sum of the parts' losses: one that is not finite must stop the update
 };
 
 struct ClassCenterStep {

@@ -16,100 +16,169 @@ void check_embedding(Value embedding, std::int64_t batch) {
 
 // Batch-norm statistics as [parallelism] batch_norm says.
 void set_statistics(Build& build, const Assembly& assembly) {
+  const std::int64_t batch = assembly.data.batch, parts = assembly.run.accumulate;
   const auto& choice = assembly.parallelism->batch_norm;
   if (const auto* samples = std::get_if<std::int64_t>(&choice)) {
-    if (assembly.data.batch % *samples != 0) {
-      throw ConfigError(
-          "[parallelism] batch_norm: groups of " + std::to_string(*samples) +
-          " samples do not divide [dataset] batch = " + std::to_string(assembly.data.batch));
+    if (batch % *samples != 0) {
+      throw ConfigError("[parallelism] batch_norm: groups of " + std::to_string(*samples) +
+                        " samples do not divide [dataset] batch = " + std::to_string(batch));
     }
-    build.norm_groups = assembly.data.batch / *samples;
-  } else {
-    build.global_norm = std::get<std::string>(choice) == "global";
+    build.norm_groups = batch / *samples;
+    return;
+  }
+  build.global_norm = std::get<std::string>(choice) == "global";
+  if (build.global_norm && parts > 1) {
+    throw ConfigError(
+        "[parallelism] batch_norm = \"global\" wants all samples of a step at once, " +
+        std::string("and [run] accumulate = ") + std::to_string(parts) +
+        " makes a step in parts; set batch_norm to a number of samples that divides "
+        "[dataset] batch = " +
+        std::to_string(batch) +
+        " (groups of that many have statistics of their own, "
+        "in any number of parts and ranks), or to \"rank\"");
   }
 }
+
+// Input: image u8 [parts * batch, size, size, 3] and so on, see step_graph.h.
+class StepGraph {
+ public:
+  StepGraph(const Assembly& assembly, std::int64_t classes, int rank, int ranks)
+      : assembly_(assembly),
+        classes_(classes),
+        batch_(assembly.data.batch),
+        parts_(assembly.run.accumulate),
+        build_{.graph = *graph_} {
+    const std::int64_t size = assembly.data.image_size;
+    image_ = graph_->input("image", {DType::u8, {parts_ * batch_, size, size, 3}});
+    label_ = graph_->input("label", {DType::i64, {parts_ * batch_}});
+    rate_ = graph_->input("rate", {DType::f32, {}});
+    build_.step = graph_->input("step", {DType::i64, {}});
+    build_.seed = assembly.seed();
+    build_.rank = rank;
+    build_.ranks = ranks;
+    set_statistics(build_, assembly);
+  }
+
+  // The parts stand one behind the other, so that a part's activations are gone before the next
+  // part's come.
+  std::unique_ptr<Graph> run() {
+    for (std::int64_t part = 0; part < parts_; ++part) add_part(part);
+    finish();
+    return std::move(graph_);
+  }
+
+ private:
+  StepBuild step_build(std::int64_t part) const {
+    StepBuild build{.graph = *graph_,
+                    .rank = build_.rank,
+                    .ranks = build_.ranks,
+                    .batch = batch_,
+                    .classes = classes_,
+                    .seed = assembly_.seed(),
+                    .step = build_.step,
+                    .rate = rate_,
+                    .optimizer = *assembly_.optimizer,
+                    .margin = margin_,
+                    .parts = parts_,
+                    .part = part};
+    if (parts_ > 1) build.step_labels = label_;
+    return build;
+  }
+
+  // Forward, class centers and backward of one part; its gradients are added to those so far.
+  void add_part(std::int64_t part) {
+    build_.first_sample = (build_.rank * parts_ + part) * batch_;
+    const auto& data = assembly_.data;
+    const Value pixels =
+        ops::image_normalize(ops::slice_rows(image_, part * batch_, batch_), build_.step,
+                             {.mean = data.mean,
+                              .scale = data.scale,
+                              .flip = data.flip,
+                              .seed = assembly_.seed(),
+                              .first_sample = build_.first_sample});
+    const Value embedding = assembly_.backbone->forward(Scope(build_), pixels);
+    check_embedding(embedding, batch_);
+    if (part == 0) find_parameters();
+    const ClassCenterStep centers = assembly_.parallelism->class_centers(
+        step_build(part), embedding, ops::slice_rows(label_, part * batch_, batch_), so_far_);
+    loss_ = loss_.valid() ? ops::add(loss_, centers.loss) : centers.loss;
+    // What earlier parts gave is a seed of the parameter itself: it is added to where the gradient
+    // is made, and no second set of gradients ever stands. Vectors are small, and devices make them
+    // in one go with what stands behind them, so they are added in the end.
+    const std::vector<Value> earlier = std::move(gradients_);
+    std::vector<Seed> seeds = centers.seeds;
+    for (std::size_t i = 0; i < earlier.size(); ++i) {
+      if (!is_vector(parameters_[i])) seeds.push_back({parameters_[i], earlier[i]});
+    }
+    gradients_ = gradients(*graph_, seeds, parameters_);
+    for (std::size_t i = 0; i < gradients_.size(); ++i) {
+      if (!gradients_[i].valid()) {
+        throw ShapeError("[backbone]: the embedding does not depend on the parameter '" +
+                         parameters_[i].node().name + "'");
+      }
+    }
+    for (std::size_t i = 0; i < earlier.size(); ++i) {
+      if (is_vector(parameters_[i])) gradients_[i] = ops::add(earlier[i], gradients_[i]);
+    }
+  }
+
+  static bool is_vector(Value parameter) { return parameter.shape().rank() <= 1; }
+
+  // The backward walk reaches the last layers first: their gradients can be reduced first.
+  void find_parameters() {
+    for (const Graph::State& state : graph_->states()) {
+      if (state.spec.role == StateSpec::Role::parameter && state.spec.trainable) {
+        parameters_.push_back(state.value);
+      }
+    }
+    std::reverse(parameters_.begin(), parameters_.end());
+  }
+
+  // Sums over ranks, guards, updates, fetches.
+  void finish() {
+    const auto grads = assembly_.parallelism->reduce(step_build(parts_ - 1), std::move(gradients_));
+    const Value squared = ops::squared_norm(grads);
+    const Value ok = ops::all_finite({loss_, squared});
+    const Optimizer& optimizer = *assembly_.optimizer;
+    const Value coefficient =
+        optimizer.clip ? ops::clip_coefficient(squared, *optimizer.clip) : Value();
+    const auto update = optimizer.update();
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const Value parameter = parameters_[i];
+      std::vector<Value> slots;
+      for (const std::string& slot : optimizer.slots()) {
+        slots.push_back(graph_->state({.role = StateSpec::Role::slot,
+                                       .name = parameter.node().name + "." + slot,
+                                       .type = {parameter.dtype(), parameter.shape()}}));
+      }
+      const TensorPolicy policy = optimizer.policy(parameter.node().name, parameter.shape().rank());
+      ops::optimizer_update(parameter, slots, grads[i], rate_, coefficient, ok, update,
+                            policy.rate_factor, policy.decay);
+    }
+    for (const auto& write : build_.at_end) write(ok);
+
+    graph_->fetch("loss", loss_);
+    graph_->fetch("gradient_norm", ops::sqrt(squared));
+    graph_->fetch("ok", ok);
+  }
+
+  const Assembly& assembly_;
+  std::int64_t classes_, batch_, parts_;
+  std::unique_ptr<Graph> graph_ = std::make_unique<Graph>();
+  Build build_;
+  std::shared_ptr<const Margin> margin_ = assembly_.head->margin();
+  Value image_, label_, rate_;
+  std::vector<Value> parameters_;  // last first
+  std::vector<Value> gradients_;   // of the parts so far
+  PartialGradients so_far_;
+  Value loss_;
+};
 
 }  // namespace
 
 std::unique_ptr<Graph> training_graph(const Assembly& assembly, std::int64_t classes, int rank,
                                       int ranks) {
-  auto graph = std::make_unique<Graph>();
-  const std::int64_t batch = assembly.data.batch, size = assembly.data.image_size;
-  const Value image = graph->input("image", {DType::u8, {batch, size, size, 3}});
-  const Value label = graph->input("label", {DType::i64, {batch}});
-  const Value rate = graph->input("rate", {DType::f32, {}});
-  const Value step = graph->input("step", {DType::i64, {}});
-
-  Build build{.graph = *graph};
-  build.seed = assembly.seed();
-  build.step = step;
-  build.rank = rank;
-  build.ranks = ranks;
-  build.first_sample = rank * batch;
-  set_statistics(build, assembly);
-  const Value pixels = ops::image_normalize(image, step,
-                                            {.mean = assembly.data.mean,
-                                             .scale = assembly.data.scale,
-                                             .flip = assembly.data.flip,
-                                             .seed = assembly.seed(),
-                                             .first_sample = build.first_sample});
-  const Value embedding = assembly.backbone->forward(Scope(build), pixels);
-  check_embedding(embedding, batch);
-  std::vector<Value> parameters;
-  for (const Graph::State& state : graph->states()) {
-    if (state.spec.role == StateSpec::Role::parameter && state.spec.trainable) {
-      parameters.push_back(state.value);
-    }
-  }
-
-  const StepBuild step_build{*graph,
-                             rank,
-                             ranks,
-                             batch,
-                             classes,
-                             assembly.seed(),
-                             step,
-                             rate,
-                             *assembly.optimizer,
-                             assembly.head->margin()};
-  PartialGradients so_far;
-  const ClassCenterStep centers =
-      assembly.parallelism->class_centers(step_build, embedding, label, so_far);
-
-  // The backward walk reaches the last layers first: their gradients can be reduced first.
-  std::reverse(parameters.begin(), parameters.end());
-  std::vector<Value> grads = gradients(*graph, centers.seeds, parameters);
-  for (std::size_t i = 0; i < grads.size(); ++i) {
-    if (!grads[i].valid()) {
-      throw ShapeError("[backbone]: the embedding does not depend on the parameter '" +
-                       parameters[i].node().name + "'");
-    }
-  }
-  grads = assembly.parallelism->reduce(step_build, std::move(grads));
-  const Value squared = ops::squared_norm(grads);
-  const Value ok = ops::all_finite({centers.loss, squared});
-  const Optimizer& optimizer = *assembly.optimizer;
-  const Value coefficient =
-      optimizer.clip ? ops::clip_coefficient(squared, *optimizer.clip) : Value();
-  const auto update = optimizer.update();
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const Value parameter = parameters[i];
-    std::vector<Value> slots;
-    for (const std::string& slot : optimizer.slots()) {
-      slots.push_back(graph->state({.role = StateSpec::Role::slot,
-                                    .name = parameter.node().name + "." + slot,
-                                    .type = {parameter.dtype(), parameter.shape()}}));
-    }
-    const TensorPolicy policy = optimizer.policy(parameter.node().name, parameter.shape().rank());
-    ops::optimizer_update(parameter, slots, grads[i], rate, coefficient, ok, update,
-                          policy.rate_factor, policy.decay);
-  }
-  for (const auto& write : build.at_end) write(ok);
-
-  graph->fetch("loss", centers.loss);
-  graph->fetch("gradient_norm", ops::sqrt(squared));
-  graph->fetch("ok", ok);
-  return graph;
+  return StepGraph(assembly, classes, rank, ranks).run();
 }
 
 std::unique_ptr<Graph> evaluation_graph(const Assembly& assembly, std::int64_t batch) {

@@ -10,12 +10,16 @@
 
 namespace ftrain {
 
-// Inputs: image u8 [batch, size, size, 3], label i64 [batch], rate f32, step i64.
+// Inputs: image u8 [B, size, size, 3], label i64 [B], rate f32, step i64, where B is [dataset]
+// batch times [run] accumulate. With accumulate = k the graph has k parts one behind the other,
+// each with its own forward and backward walk over `batch` samples; part j has rows j * batch and
+// on.
 // Fetches: loss, gradient_norm (backbone, before clipping), ok (1: the step was finite and took
 // effect). A step whose loss is not finite changes no parameter, slot or statistic. One whose loss
 // is finite and whose backbone gradient is not changes class centers alone: their update precedes
 // the backward walk, and a finite loss bounds it.
-// ShapeError when the backbone's output is no [batch, width].
+// ShapeError when the backbone's output is no [batch, width]; ConfigError when batch-norm
+// statistics cannot be what the job says.
 FTRAIN_API std::unique_ptr<Graph> training_graph(const Assembly& assembly, std::int64_t classes,
                                                  int rank, int ranks);
 

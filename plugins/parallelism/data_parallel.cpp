@@ -1,6 +1,7 @@
 #include "core/graph/ops.h"
 #include "core/model/parallelism.h"
 #include "core/plugin/plugin.h"
+#include "plugins/parallelism/parts.h"
 
 namespace {
 
@@ -10,35 +11,38 @@ using namespace ftrain;
 // dense gradient of the class centers exists here, because it must be summed before the update.
 struct DataParallel final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
-                                PartialGradients&) const override {
+                                PartialGradients& so_far) const override {
     const std::int64_t ranks = build.ranks;
     const auto [weight, slots] = centers(build, embedding, {0, build.classes});
     const auto [unit_rows, norms] = ops::normalize(embedding);
     const Value features = build.margin->normalized ? unit_rows : embedding;
-    const ops::ClassCenters options{build.margin, 0, 1.0 / static_cast<double>(build.batch * ranks),
+    const ops::ClassCenters options{build.margin, 0,
+                                    1.0 / static_cast<double>(build.batch * ranks * build.parts),
                                     keeps_cosines(build.classes, build.batch, weight)};
     const Value target = ops::target_cosine(features, labels, weight, options);
     const ops::ClassStats stats =
         ops::class_center_forward(features, norms, labels, weight, target, {}, options);
     const auto [own_loss, log_sum] =
         ops::margin_loss(ops::reshape(stats.stats, {1, build.batch, 2}), norms, target, options);
-    const Value loss = ranks == 1 ? own_loss
-                                  : ops::scale(ops::all_reduce_sum(own_loss, ranks),
-                                               1.0 / static_cast<double>(ranks));
-    const Value ok = ops::all_finite({loss});
+    const Value loss = share_of_step(build, ops::all_reduce_sum(own_loss, ranks), ranks);
+    const Value ok = add_loss(loss, so_far);
     const TensorPolicy policy = build.optimizer.center_policy();
     const auto update = build.optimizer.update();
-    if (ranks == 1) {
+    const bool last = build.part + 1 == build.parts;
+    if (last && ranks == 1) {
       const Value gradient = ops::class_center_update(
           features, norms, labels, weight, target, log_sum, stats, {}, slots, build.rate, ok,
-          options, {update, policy.rate_factor, policy.decay, false});
+          options, {update, policy.rate_factor, policy.decay, false, so_far.weight});
       return {loss, ok, {{features, gradient}}};
     }
-    const auto [gradient, own_dweight] = ops::class_center_backward(
-        features, norms, labels, weight, target, log_sum, stats, {}, options);
-    const Value dweight = ops::all_reduce_sum(own_dweight, ranks);
-    ops::optimizer_update(weight, slots, dweight, ops::cast(build.rate, weight.dtype()), {}, ok,
-                          update, policy.rate_factor, policy.decay);
+    const auto [gradient, dweight] = ops::class_center_backward(
+        features, norms, labels, weight, target, log_sum, stats, {}, options, so_far.weight);
+    so_far.weight = dweight;
+    if (last) {
+      ops::optimizer_update(weight, slots, ops::all_reduce_sum(dweight, ranks),
+                            ops::cast(build.rate, weight.dtype()), {}, ok, update,
+                            policy.rate_factor, policy.decay);
+    }
     return {loss, ok, {{features, gradient}}};
   }
 };

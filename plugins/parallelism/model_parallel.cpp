@@ -7,10 +7,11 @@ using namespace ftrain;
 
 struct ModelParallel final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
-                                PartialGradients&) const override {
+                                PartialGradients& so_far) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
     const auto [weight, slots] = centers(build, embedding, own);
-    return sharded_class_centers(build, embedding, labels, weight, slots, own.first, {});
+    return sharded_class_centers(build, embedding, labels, weight, slots, own.first, {},
+                                 wire_of(features), so_far);
   }
 };
 

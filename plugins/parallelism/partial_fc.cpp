@@ -28,7 +28,7 @@ struct PartialFc final : Parallelism {
   }
 
   ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
-                                PartialGradients&) const override {
+                                PartialGradients& so_far) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
     const auto [weight, slots] = centers(build, embedding, own);
     const double rate =
@@ -36,7 +36,7 @@ struct PartialFc final : Parallelism {
             ? std::min(1.0, static_cast<double>(*num_sample) / static_cast<double>(build.classes))
             : sample_rate;
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first,
-                                 {rate, rows == "all"});
+                                 {rate, rows == "all"}, wire_of(features), so_far);
   }
 };
 

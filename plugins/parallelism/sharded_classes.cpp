@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/graph/ops.h"
+#include "plugins/parallelism/parts.h"
 
 namespace ftrain {
 namespace {
@@ -20,35 +21,52 @@ std::int64_t capacity_of(double rate, std::int64_t classes, std::int64_t samples
 
 ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, Value labels,
                                       Value weight, const std::vector<Value>& slots,
-                                      std::int64_t first_class, const ClassSampling& sampling) {
+                                      std::int64_t first_class, const ClassSampling& sampling,
+                                      std::optional<DType> wire, PartialGradients& so_far) {
   const std::int64_t ranks = build.ranks, batch = build.batch * ranks;
   const ops::Normalized normalized = ops::normalize(embedding);
   const Value rows = build.margin->normalized ? normalized.rows : embedding;
-  const Value features = ops::all_gather(rows, ranks);
+  const Value features = ops::all_gather(rows, ranks, wire);
   const Value norms = ops::all_gather(normalized.norms, ranks);
   const Value all_labels = ops::all_gather(labels, ranks);
 
-  Value sampled;
   std::int64_t walked = weight.shape()[0];
   if (sampling.rate < 1) {
     const std::int64_t local = walked;
-    walked = capacity_of(sampling.rate, local, batch);
-    sampled = ops::sample_classes(all_labels, build.step,
-                                  {first_class, local, walked, sampling.rate, build.seed});
+    walked = capacity_of(sampling.rate, local, batch * build.parts);
+    if (!so_far.rows.valid()) {
+      const Value of_step =
+          build.parts == 1 ? all_labels : ops::all_gather(build.step_labels, ranks);
+      so_far.rows = ops::sample_classes(of_step, build.step,
+                                        {first_class, local, walked, sampling.rate, build.seed});
+    }
   }
-  const ops::ClassCenters centers{build.margin, first_class, 1.0 / static_cast<double>(batch),
+  const Value sampled = so_far.rows;
+  const ops::ClassCenters centers{build.margin, first_class,
+                                  1.0 / static_cast<double>(batch * build.parts),
                                   Parallelism::keeps_cosines(walked, batch, weight)};
   const Value target =
       ops::all_reduce_sum(ops::target_cosine(features, all_labels, weight, centers), ranks);
   const ops::ClassStats stats =
       ops::class_center_forward(features, norms, all_labels, weight, target, sampled, centers);
+  // One collective for the maxima and the sums.
   const Value all_stats = ops::all_gather(ops::reshape(stats.stats, {1, batch, 2}), ranks);
-  const auto [loss, log_sum] = ops::margin_loss(all_stats, norms, target, centers);
-  const Value ok = ops::all_finite({loss});
+  const auto [mean, log_sum] = ops::margin_loss(all_stats, norms, target, centers);
+  const Value loss = share_of_step(build, mean, 1);
+  const Value ok = add_loss(loss, so_far);
+  if (build.part + 1 < build.parts) {
+    const auto [gradient, dweight] =
+        ops::class_center_backward(features, norms, all_labels, weight, target, log_sum, stats,
+                                   sampled, centers, so_far.weight);
+    so_far.weight = dweight;
+    return {loss, ok, {{features, gradient}}};
+  }
   const TensorPolicy policy = build.optimizer.center_policy();
-  const Value gradient = ops::class_center_update(
-      features, norms, all_labels, weight, target, log_sum, stats, sampled, slots, build.rate, ok,
-      centers, {build.optimizer.update(), policy.rate_factor, policy.decay, sampling.all_rows});
+  const Value gradient =
+      ops::class_center_update(features, norms, all_labels, weight, target, log_sum, stats, sampled,
+                               slots, build.rate, ok, centers,
+                               {build.optimizer.update(), policy.rate_factor, policy.decay,
+                                sampling.all_rows, so_far.weight});
   return {loss, ok, {{features, gradient}}};
 }
 

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "core/model/parallelism.h"
 
@@ -13,8 +16,14 @@ struct ClassSampling {
   bool all_rows = false;  // rows that were not sampled keep moving by momentum and decay
 };
 
+// `wire`: what features travel in from rank to rank; nothing: their own type.
 ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, Value labels,
                                       Value weight, const std::vector<Value>& slots,
-                                      std::int64_t first_class, const ClassSampling& sampling);
+                                      std::int64_t first_class, const ClassSampling& sampling,
+                                      std::optional<DType> wire, PartialGradients& so_far);
+
+inline std::optional<DType> wire_of(const std::string& features) {
+  return features == "bf16" ? std::optional(DType::bf16) : std::nullopt;
+}
 
 }  // namespace ftrain

@@ -5,7 +5,7 @@
 //                          -> stats, inverse [, cosines: with attribute "keep_cosines"]
 //   margin_loss            stats, norms, target -> loss, log_sum
 //   class_center_backward  features, norms, labels, weight, target, log_sum, inverse, rows,
-//                          cosines (may be invalid) -> dfeatures, dweight
+//                          cosines, earlier (either may be invalid) -> dweight, dfeatures
 //   class_center_update    the same, then rate, ok, slots... -> dfeatures
 //   sample_classes         labels, step -> rows
 #include "core/graph/opdef.h"
@@ -61,23 +61,37 @@ std::vector<TensorType> infer_loss(const Node& node) {
   return {{dtype, Shape{}}, {dtype, Shape{stats[1]}}};
 }
 
-void require_cosines(const Node& node) {
+constexpr std::size_t first_slot = 12;
+
+// Of the gradient of the walked rows.
+TensorType gradient_type(const Node& node) {
+  return {node.input(3).dtype, Shape{node.input(6).shape[0], node.input(3).shape[1]}};
+}
+
+void require_walk(const Node& node) {
+  require_operands(node, 2, 3);
   require_rows(node, 7);
-  if (!node.inputs[8].valid()) return;
-  require(node.input(8).shape == Shape{node.input(6).shape[0], node.input(0).shape[0]}, node,
-          "cosines must be [walked classes, B]");
+  const std::int64_t walked =
+      node.inputs[7].valid() ? node.input(7).shape[0] : node.input(3).shape[0];
+  require(node.input(6).shape == Shape{walked}, node, "inverse norms must be [walked classes]");
+  if (node.inputs[8].valid()) {
+    require(node.input(8).shape == Shape{walked, node.input(0).shape[0]}, node,
+            "cosines must be [walked classes, B]");
+  }
+  if (node.inputs[9].valid()) {
+    require(node.input(9) == gradient_type(node), node,
+            "an earlier gradient must be [walked classes, D]");
+  }
 }
 
 std::vector<TensorType> infer_backward(const Node& node) {
-  require_operands(node, 2, 3);
-  require_cosines(node);
-  return {node.input(0), node.input(3)};
+  require_walk(node);
+  return {gradient_type(node), node.input(0)};
 }
 
 std::vector<TensorType> infer_update(const Node& node) {
-  require_operands(node, 2, 3);
-  require_cosines(node);
-  for (std::size_t i = 11; i < node.inputs.size(); ++i) {
+  require_walk(node);
+  for (std::size_t i = first_slot; i < node.inputs.size(); ++i) {
     require(node.input(i).shape == node.input(3).shape, node, "slots must have weight's shape");
   }
   return {node.input(0)};
@@ -85,7 +99,9 @@ std::vector<TensorType> infer_update(const Node& node) {
 
 std::vector<int> writes_update(const Node& node) {
   std::vector<int> written{3};
-  for (std::size_t i = 11; i < node.inputs.size(); ++i) written.push_back(static_cast<int>(i));
+  for (std::size_t i = first_slot; i < node.inputs.size(); ++i) {
+    written.push_back(static_cast<int>(i));
+  }
   return written;
 }
 
@@ -125,12 +141,13 @@ MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenter
 
 ClassGradients class_center_backward(Value features, Value norms, Value labels, Value weight,
                                      Value target, Value log_sum, const ClassStats& stats,
-                                     Value rows, const ClassCenters& c) {
-  const Value features_gradient = features.graph().emit(
-      backward_op,
-      {features, norms, labels, weight, target, log_sum, stats.inverse_norms, rows, stats.cosines},
-      attributes_of(c));
-  return {features_gradient, features_gradient.sibling(1)};
+                                     Value rows, const ClassCenters& c, Value earlier) {
+  const Value weight_gradient =
+      features.graph().emit(backward_op,
+                            {features, norms, labels, weight, target, log_sum, stats.inverse_norms,
+                             rows, stats.cosines, earlier},
+                            attributes_of(c));
+  return {weight_gradient.sibling(1), weight_gradient};
 }
 
 Value class_center_update(Value features, Value norms, Value labels, Value weight, Value target,
@@ -143,8 +160,8 @@ Value class_center_update(Value features, Value norms, Value labels, Value weigh
   attributes.set("decay", update.decay);
   attributes.set("all_rows", update.all_rows);
   std::vector<Value> inputs{
-      features, norms,         labels, weight, target, log_sum, stats.inverse_norms,
-      rows,     stats.cosines, rate,   ok};
+      features, norms,         labels,         weight, target, log_sum, stats.inverse_norms,
+      rows,     stats.cosines, update.earlier, rate,   ok};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   return features.graph().emit(update_op, std::move(inputs), std::move(attributes));
 }

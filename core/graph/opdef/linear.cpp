@@ -44,9 +44,20 @@ Values vjp_reshape(Graph&, const Node& node, const Values& dy) {
   return {ops::reshape(dy[0], node.input(0).shape)};
 }
 
+std::vector<TensorType> infer_slice(const Node& node) {
+  TensorType type = node.input(0);
+  const std::int64_t first = node.attributes.integer("first");
+  const std::int64_t count = node.attributes.integer("count");
+  require(type.shape.rank() >= 1 && first >= 0 && count >= 0 && first + count <= type.shape[0],
+          node, "the rows must be among those of x");
+  type.shape[0] = count;
+  return {type};
+}
+
 const OpDef matmul_op{.name = "matmul", .infer = infer_matmul, .vjp = vjp_matmul};
 const OpDef add_bias_op{.name = "add_bias", .infer = infer_add_bias, .vjp = vjp_add_bias};
 const OpDef reshape_op{.name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .view = true};
+const OpDef slice_op{.name = "slice_rows", .infer = infer_slice};
 
 }  // namespace
 
@@ -70,6 +81,11 @@ Value reshape(Value x, Shape shape) {
 Value flatten(Value x) {
   const std::int64_t rows = x.shape()[0];
   return reshape(x, {rows, x.shape().elements() / rows});
+}
+
+Value slice_rows(Value x, std::int64_t first, std::int64_t count) {
+  if (first == 0 && x.shape().rank() > 0 && count == x.shape()[0]) return x;
+  return x.graph().emit(slice_op, {x}, {{"first", first}, {"count", count}});
 }
 
 }  // namespace ops

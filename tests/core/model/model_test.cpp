@@ -165,13 +165,34 @@ TEST(Parallelism, ReducesGradientsInBuckets) {
   }
   const std::vector<Value> reduced = Split().reduce(build, gradients);
   ASSERT_EQ(reduced.size(), 5u);
-  EXPECT_EQ(count(g, "all_reduce"), 2);  // 4 + 20 MB, then the rest
+  // 4 + 20 MiB; then each is a quarter of what is left, and the last has nothing to go beside.
+  EXPECT_EQ(count(g, "all_reduce"), 4);
   for (std::size_t i = 0; i < 5; ++i) {
     const Value sum = reduced[i];
     EXPECT_EQ(sum.node().inputs[static_cast<std::size_t>(sum.output())], gradients[i]);
   }
   build.ranks = 1;
   EXPECT_EQ(Split().reduce(build, gradients), gradients);
+}
+
+TEST(Parallelism, BucketsAreNoLargerThanTheKeyAndNotTiny) {
+  Graph g;
+  const Plain optimizer;
+  StepBuild build{g, 0, 2, 8, 37, 5, {}, {}, optimizer, nullptr};
+  std::vector<Value> gradients;
+  for (int i = 0; i < 400; ++i) {
+    gradients.push_back(g.input("g" + std::to_string(i), {DType::f32, {1 << 16}}));  // 100 MiB
+  }
+  Split split;
+  split.bucket = 8;
+  split.reduce(build, gradients);
+  std::vector<std::size_t> buckets;  // in quarters of a MiB
+  for (std::int32_t i = 400; i < g.size(); ++i) buckets.push_back(g.node(i).inputs.size());
+  EXPECT_EQ(buckets.front(), 32u);
+  EXPECT_TRUE(std::is_sorted(buckets.rbegin(), buckets.rend()));
+  EXPECT_EQ(buckets[buckets.size() - 2], 4u);
+  EXPECT_LE(buckets.back(), 4u);
+  EXPECT_LT(buckets.size(), 30u);
 }
 
 }  // namespace

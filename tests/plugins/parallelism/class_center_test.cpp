@@ -55,6 +55,7 @@ struct Strategy {
   const char *name, *keys;
   double sample_rate = 1;
   bool all_rows = false;
+  std::int64_t parts = 1;  // of a step, as gradient accumulation makes them
 };
 
 struct Machine {
@@ -128,24 +129,27 @@ void put(dense::Matrix& m, std::int64_t first, const std::vector<T>& part) {
 
 // One rank's three steps; fills its part of `out`.
 template <class T>
-void run_rank(const Problem& p, const HeadCase& head, const Strategy& strategy, Device& device,
+void run_rank(const Problem& p, const Strategy& strategy, Device& device,
               const Parallelism& parallelism, const Optimizer& optimizer,
               std::shared_ptr<const Margin> margin, int rank, int ranks, Communicator* communicator,
               Outcome& out) {
-  const std::int64_t batch = global_batch / ranks;
+  const std::int64_t batch = global_batch / ranks, part = batch / strategy.parts;
   Graph graph;
-  const Value x = graph.input("x", {dtype_of<T>, {batch, width}});
   const Value label = graph.input("label", {DType::i64, {batch}});
   const Value rate = graph.input("rate", {DType::f32, {}});
   const Value step = graph.input("step", {DType::i64, {}});
-  const StepBuild build{graph, rank, ranks, batch,     p.classes,
-                        seed,  step, rate,  optimizer, std::move(margin)};
   PartialGradients so_far;
-  const ClassCenterStep made = parallelism.class_centers(build, x, label, so_far);
-  graph.fetch("loss", made.loss);
-  graph.fetch("dx", gradients(graph, made.seeds, std::vector<Value>{x})[0]);
-  graph.fetch("ok", made.ok);
-
+  const auto name = [](const char* what, std::int64_t j) { return what + std::to_string(j); };
+  for (std::int64_t j = 0; j < strategy.parts; ++j) {
+    const Value x = graph.input(name("x", j), {dtype_of<T>, {part, width}});
+    const StepBuild build{graph, rank,      ranks,  part,           p.classes, seed, step,
+                          rate,  optimizer, margin, strategy.parts, j,         label};
+    const ClassCenterStep made =
+        parallelism.class_centers(build, x, ops::slice_rows(label, j * part, part), so_far);
+    graph.fetch(name("dx", j), gradients(graph, made.seeds, std::vector<Value>{x})[0]);
+    if (j + 1 == strategy.parts) graph.fetch("ok", made.ok);
+  }
+  graph.fetch("loss", so_far.loss);
   const auto store = device.make_store();
   const auto program =
       device.compile(device.prepare(graph, store.get(), communicator), *store, communicator);
@@ -157,28 +161,32 @@ void run_rank(const Problem& p, const HeadCase& head, const Strategy& strategy, 
     const auto s = static_cast<std::size_t>(t);
     const float factor = 0.5f;
     const std::int64_t number = t, mine = rank * batch * width;
-    program->write("x", narrowed<T>(p.x[s], mine, batch * width).data());
+    for (std::int64_t j = 0; j < strategy.parts; ++j) {
+      const auto own = narrowed<T>(p.x[s], mine + j * part * width, part * width);
+      program->write(name("x", j), own.data());
+    }
     program->write("label", p.labels[s].data() + rank * batch);
     program->write("rate", &factor);
     program->write("step", &number);
     program->run();
     T loss = 0, ok = 0;
-    std::vector<T> dx(static_cast<std::size_t>(batch * width));
+    std::vector<T> dx(static_cast<std::size_t>(part * width));
     program->read("loss", &loss);
     program->read("ok", &ok);
-    program->read("dx", dx.data());
     EXPECT_EQ(ok, T(1));
     if (rank == 0) out.loss[s] = static_cast<double>(loss);
-    put(out.dx[s], mine, dx);
+    for (std::int64_t j = 0; j < strategy.parts; ++j) {
+      program->read(name("dx", j), dx.data());
+      put(out.dx[s], mine + j * part * width, dx);
+    }
   }
-  std::vector<T> part(static_cast<std::size_t>(count));
+  std::vector<T> own(static_cast<std::size_t>(count));
   if (strategy.name != std::string("data_parallel") || rank == 0) {
-    store->read("centers.weight", part.data());
-    put(out.weight, first, part);
-    store->read("centers.weight.momentum", part.data());
-    put(out.velocity, first, part);
+    store->read("centers.weight", own.data());
+    put(out.weight, first, own);
+    store->read("centers.weight.momentum", own.data());
+    put(out.velocity, first, own);
   }
-  (void)head;
 }
 
 Outcome program_outcome(const Problem& p, const HeadCase& head, const Strategy& strategy,
@@ -207,7 +215,7 @@ Outcome program_outcome(const Problem& p, const HeadCase& head, const Strategy& 
   on_ranks(ranks, [&](int rank, Communicator* communicator) {
     Parts& own = parts[static_cast<std::size_t>(rank)];
     const auto run = machine.dtype == DType::f64 ? run_rank<double> : run_rank<float>;
-    run(p, head, strategy, *own.device, *own.parallelism, *own.optimizer, own.margin, rank, ranks,
+    run(p, strategy, *own.device, *own.parallelism, *own.optimizer, own.margin, rank, ranks,
         communicator, out);
   });
   return out;
@@ -227,9 +235,9 @@ double difference(const dense::Matrix& a, const dense::Matrix& b) {
 void compare(const Problem& p, const HeadCase& head, const Strategy& strategy,
              const Machine& machine, int ranks) {
   SCOPED_TRACE(std::string(head.name) + " {" + head.keys + "} " + strategy.name + " {" +
-               strategy.keys + "} " + machine.kernels + " " + std::string(name_of(machine.dtype)) +
-               ", " + std::to_string(p.classes) + " classes on " + std::to_string(ranks) +
-               " ranks");
+               strategy.keys + "} in " + std::to_string(strategy.parts) + " parts " +
+               machine.kernels + " " + std::string(name_of(machine.dtype)) + ", " +
+               std::to_string(p.classes) + " classes on " + std::to_string(ranks) + " ranks");
   const Outcome want = dense_outcome(p, head, strategy);
   const Outcome got = program_outcome(p, head, strategy, machine, ranks);
   const double tolerance = machine.tolerance;
@@ -282,6 +290,33 @@ TEST_P(Strategies, WalksManyTiles) {
   }
 }
 
+TEST_P(Strategies, AddUpThePartsOfAStep) {
+  for (const std::int64_t classes : {37, 601}) {
+    const Problem p(classes);
+    for (const HeadCase& head : {heads()[0], heads()[3], heads()[6]}) {
+      for (Strategy strategy : {every_class[0], every_class[1], sampled[0], sampled[1]}) {
+        strategy.parts = 2;
+        for (const Machine& machine : machines) compare(p, head, strategy, machine, GetParam());
+      }
+    }
+  }
+}
+
+// Near their own class centers, where the margin takes e^20 off a probability.
+TEST(ClassCenterStep, KeepsItsDigitsInATrainedNetwork) {
+  Problem p(37);
+  for (std::size_t t = 0; t < steps; ++t) {
+    for (std::size_t i = 0; i < p.x[t].size(); ++i) {
+      const auto row = static_cast<std::size_t>(p.labels[t][i / width]);
+      p.x[t][i] = f(0.7 * p.x[t][i] + p.weight[row * width + i % width]);
+    }
+  }
+  const HeadCase head{"cosface", "margin = 0.4\nscale = 64.0", {.scale = 64, .m3 = f(0.4)}};
+  for (const Strategy& strategy : {every_class[0], every_class[1], sampled[1]}) {
+    for (const Machine& machine : machines) compare(p, head, strategy, machine, 2);
+  }
+}
+
 TEST(ClassCenterStep, WorksWithFewerClassesThanRanks) {
   const Problem p(3);
   for (const Strategy& strategy : every_class) {
@@ -307,8 +342,10 @@ TEST(ClassCenterStep, ALossThatIsNotFiniteChangesNothing) {
   Problem p(37);
   p.x[0][3] = std::numeric_limits<double>::quiet_NaN();
   for (const Strategy& strategy : {every_class[0], every_class[1], sampled[1]}) {
-    for (const Machine& machine : {machines[0], machines[2]}) {
-      SCOPED_TRACE(std::string(strategy.name) + " " + machine.kernels);
+    for (const auto& [machine, parts] :
+         {std::pair{machines[0], 1}, {machines[2], 1}, {machines[0], 2}, {machines[2], 2}}) {
+      SCOPED_TRACE(std::string(strategy.name) + " " + machine.kernels + " in " +
+                   std::to_string(parts) + " parts");
       const Job job =
           Job::parse("[device]\nplugin = \"cpu\"\nthreads = 2\nkernels = \"" + machine.kernels +
                      "\"\n[head]\nplugin = \"cosface\"\n[parallelism]\nplugin = \"" +
@@ -324,10 +361,16 @@ TEST(ClassCenterStep, ALossThatIsNotFiniteChangesNothing) {
       const Value rate = graph.input("rate", {DType::f32, {}});
       const Value step = graph.input("step", {DType::i64, {}});
       PartialGradients so_far;
-      const ClassCenterStep made = parallelism->class_centers(
-          {graph, 0, 1, global_batch, p.classes, seed, step, rate, *optimizer, margin}, x, label,
-          so_far);
-      graph.fetch("ok", made.ok);
+      Value finite;
+      for (std::int64_t j = 0; j < parts; ++j) {  // the first part has the NaN, the second not
+        const Value embedding = j == 0 ? x : graph.input("good", x.type());
+        finite = parallelism
+                     ->class_centers({graph, 0, 1, global_batch, p.classes, seed, step, rate,
+                                      *optimizer, margin, parts, j, label},
+                                     embedding, label, so_far)
+                     .ok;
+      }
+      graph.fetch("ok", finite);
       const auto store = device->make_store();
       const auto program =
           device->compile(device->prepare(graph, store.get(), nullptr), *store, nullptr);
@@ -336,6 +379,8 @@ TEST(ClassCenterStep, ALossThatIsNotFiniteChangesNothing) {
       const float factor = 1;
       const std::int64_t number = 0;
       program->write("x", narrowed<float>(p.x[0], 0, global_batch * width).data());
+      const auto good = narrowed<float>(p.x[1], 0, global_batch * width);
+      if (parts > 1) program->write("good", good.data());
       program->write("label", p.labels[0].data());
       program->write("rate", &factor);
       program->write("step", &number);

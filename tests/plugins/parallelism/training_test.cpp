@@ -198,6 +198,30 @@ TEST_F(Training, KeepsStatisticsOfGroupsWhereverTheyLive) {
   }
 }
 
+// The loader hands a step's samples out, the graph cuts them into parts, and a checkpoint knows of
+// neither.
+TEST_F(Training, MakesAStepInPartsOnAnyNumberOfRanks) {
+  const auto sets = [](int ranks, int parts) {
+    return std::vector<std::string>{"dataset.batch=" + std::to_string(global_batch / ranks / parts),
+                                    "run.accumulate=" + std::to_string(parts), "dataset.flip=0.5",
+                                    "parallelism.batch_norm=4"};
+  };
+  const Curve whole = train(1, "whole", sets(1, 1));
+  for (const auto& [ranks, parts] : {std::pair{1, 4}, {2, 2}, {4, 1}}) {
+    SCOPED_TRACE(std::to_string(ranks) + " ranks, " + std::to_string(parts) + " parts");
+    const Curve run = train(ranks, "parts" + std::to_string(parts), sets(ranks, parts));
+    expect_same_curve(run, whole);
+  }
+  std::vector<std::string> stopped = sets(2, 2);
+  stopped.emplace_back("run.stop_at=5");
+  Curve joined = train(2, "moved", stopped);
+  const Curve rest = train(1, "moved", sets(1, 2));
+  joined.loss.insert(joined.loss.end(), rest.loss.begin(), rest.loss.end());
+  joined.gradient_norm.insert(joined.gradient_norm.end(), rest.gradient_norm.begin(),
+                              rest.gradient_norm.end());
+  expect_same_curve(joined, whole);
+}
+
 TEST_F(Training, IsBitIdenticalWhenRepeated) {
   const Curve a = train(2, "a"), b = train(2, "b");
   EXPECT_EQ(a.loss, b.loss);

@@ -27,10 +27,15 @@ enum : std::size_t {
   inverse,
   rows,
   cosines,
+  earlier,
   rate,
   ok,
   slots
 };
+}
+// Of class_center_backward's outputs; class_center_update has the features' gradient alone.
+namespace backward_output {
+enum : std::size_t { weight, features };
 }
 
 // The walk over class centers in the order of `walked` positions: all rows, or the sampled ones.

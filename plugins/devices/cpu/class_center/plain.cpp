@@ -168,22 +168,27 @@ class MarginLoss final : public Base {
   Walk walk_;
 };
 
-// The second walk; with `update` it changes weight and slots in place, else it stores dweight.
+// The second walk; with `update` it changes weight and slots in place, else it stores dweight,
+// which may lie where the earlier gradient does.
 template <class T>
 class Backward final : public Base {
  public:
   Backward(const Node& node, bool update)
-      : walk_(
-            Walk::of(node, backward_input::labels, backward_input::weight, backward_input::rows)) {
+      : walk_(Walk::of(node, backward_input::labels, backward_input::weight, backward_input::rows)),
+        adds_(node.inputs[backward_input::earlier].valid()) {
     if (!update) return;
     update_ = &node.attributes.payload<Update>("update");
     scalars_.decay = node.attributes.number("decay");
     rate_factor_ = node.attributes.number("rate_factor");
     all_rows_ = node.attributes.flag("all_rows");
   }
+  int overwrites() const override {
+    return adds_ && update_ == nullptr ? static_cast<int>(backward_input::earlier) : -1;
+  }
   void launch() override {
     const auto* rows = in<std::int32_t>(backward_input::rows);
     T* weight = in<T>(backward_input::weight);
+    const T* earlier = in<T>(backward_input::earlier);
     const T* features = in<T>(backward_input::features);
     const T* inverse = in<T>(backward_input::inverse);
     const T* log_sum = in<T>(backward_input::log_sum);
@@ -196,7 +201,10 @@ class Backward final : public Base {
     std::vector<double> dfeatures(static_cast<std::size_t>(walk_.batch * width), 0.0);
     std::vector<double> gradient(static_cast<std::size_t>(width));
     std::vector<T> row_gradient(static_cast<std::size_t>(width));
-    if (update_ == nullptr) std::fill(out<T>(1), out<T>(1) + walk_.classes * width, T(0));
+    if (update_ == nullptr) {
+      T* dweight = out<T>(backward_output::weight);
+      std::fill(dweight + used * width, dweight + walk_.walked * width, T(0));
+    }
     std::int64_t next = 0;  // the first row not yet passed
     for (std::int64_t p = 0; p < used; ++p) {
       const std::int64_t r = rows ? rows[p] : p;
@@ -225,17 +233,20 @@ class Backward final : public Base {
       }
       project(row, inverse[p], along, gradient);
       for (std::int64_t d = 0; d < width; ++d) {
-        row_gradient[static_cast<std::size_t>(d)] =
-            static_cast<T>(gradient[static_cast<std::size_t>(d)]);
+        const auto i = static_cast<std::size_t>(d);
+        row_gradient[i] = static_cast<T>(gradient[i]);
+        if (earlier != nullptr) row_gradient[i] += earlier[p * width + d];
       }
       if (update_ == nullptr) {
-        std::copy(row_gradient.begin(), row_gradient.end(), out<T>(1) + r * width);
+        std::copy(row_gradient.begin(), row_gradient.end(),
+                  out<T>(backward_output::weight) + p * width);
       } else {
         apply(weight, r, row_gradient);
       }
     }
     for (; next < walk_.classes; ++next) rest(weight, next, row_gradient);
-    for (std::size_t i = 0; i < dfeatures.size(); ++i) out<T>(0)[i] = static_cast<T>(dfeatures[i]);
+    T* made = update_ == nullptr ? out<T>(backward_output::features) : out<T>(0);
+    for (std::size_t i = 0; i < dfeatures.size(); ++i) made[i] = static_cast<T>(dfeatures[i]);
   }
 
  private:
@@ -266,6 +277,7 @@ class Backward final : public Base {
   }
 
   Walk walk_;
+  bool adds_;  // to an earlier gradient
   const Update* update_ = nullptr;
   UpdateScalars scalars_;
   double rate_factor_ = 1;

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "core/model/optimizer.h"
 #include "plugins/devices/cpu/class_center/tiled.h"
@@ -18,7 +19,8 @@ class Backward final : public TiledWalk {
       : TiledWalk(
             Walk::of(node, backward_input::labels, backward_input::weight, backward_input::rows),
             environment, true),
-        sampled_(node.inputs[backward_input::rows].valid()) {
+        sampled_(node.inputs[backward_input::rows].valid()),
+        adds_(node.inputs[backward_input::earlier].valid()) {
     // Products for several row blocks at once read the features of a large batch less often.
     chunk_ = walk_.batch <= 128 ? row_block : 4 * row_block;
     if (!update) return;
@@ -28,12 +30,20 @@ class Backward final : public TiledWalk {
     all_rows_ = node.attributes.flag("all_rows");
   }
 
+  // Elements of the earlier gradient are read where they are stored.
+  int overwrites() const override {
+    return adds_ && update_ == nullptr ? static_cast<int>(backward_input::earlier) : -1;
+  }
+
   void launch() override {
     const auto* rows = in<std::int32_t>(backward_input::rows);
     const std::int64_t used = begin_walk(
         in<std::int64_t>(backward_input::labels), rows, in<float>(backward_input::target),
         in<float>(backward_input::norms), in<float>(backward_input::features));
-    if (update_ != nullptr) {
+    if (update_ == nullptr) {
+      float* const unused = out(backward_output::weight) + used * walk_.width;
+      std::fill(unused, unused + (walk_.walked - used) * walk_.width, 0.0f);
+    } else {
       scalars_.rate = static_cast<double>(*in<float>(backward_input::rate)) * rate_factor_;
       active_ = *in<float>(backward_input::ok) != 0.0f;
       slots_.clear();
@@ -45,7 +55,7 @@ class Backward final : public TiledWalk {
     {
       const int thread = omp_get_thread_num();
       walk(thread, rows, used);
-      if (sampled_) rest(thread, rows, used);
+      if (sampled_ && all_rows_) rest(thread, rows, used);
 #pragma omp barrier
       sum_features(thread);
     }
@@ -98,9 +108,13 @@ class Backward final : public TiledWalk {
   }
 
   void plain_slopes(const Tile& tile, const Buffers& own) const {
+    // Without its margin a sample's own class may have e^30 times its probability: taken out again
+    // of a sum it would leave nothing but rounding. So it goes in where the probability is 0.
+    constexpr float nowhere = -1e30f;
     float* kept = own.by_sample;
     each_own(tile, [&](std::size_t b, std::int64_t i) {
-      *kept++ = own.cosines[i * sizes_.padded + static_cast<std::int64_t>(b)];
+      *kept++ =
+          std::exchange(own.cosines[i * sizes_.padded + static_cast<std::int64_t>(b)], nowhere);
     });
     const class_center::Scaling scaling = this->scaling();
     functions_.to_slopes(sizes_, tile.count, scaling,
@@ -108,10 +122,9 @@ class Backward final : public TiledWalk {
                          own.inverse, own.cosines, own.along);
     const float* cosine = own.by_sample;
     each_own(tile, [&](std::size_t b, std::int64_t i) {
-      float& slope = own.cosines[i * sizes_.padded + static_cast<std::int64_t>(b)];
-      const float right = own_slope(b) * own.inverse[i];
-      own.along[i] += own.inverse[i] * (right - slope) * *cosine++;
-      slope = right;
+      const float slope = own_slope(b) * own.inverse[i];
+      own.cosines[i * sizes_.padded + static_cast<std::int64_t>(b)] = slope;
+      own.along[i] += own.inverse[i] * slope * *cosine++;
     });
   }
 
@@ -150,7 +163,7 @@ class Backward final : public TiledWalk {
       // Rows that stand one behind the other go at once.
       const bool joined = !sampled_ && stride_ == walk_.width;
       for (std::int64_t j = 0; j < count; j += joined ? count : 1) {
-        finish(tile.rows[i + j] - weight, own.gradient + j * stride_,
+        finish(tile.begin + i + j, tile.rows[i + j] - weight, own.gradient + j * stride_,
                joined ? count * walk_.width : walk_.width);
       }
     }
@@ -169,12 +182,22 @@ class Backward final : public TiledWalk {
     return true;
   }
 
-  // `count` elements of the weight from `first` on: stores their gradient or updates them.
-  void finish(std::int64_t first, const float* gradient, std::int64_t count) {
+  // `count` elements from walked position `position` on, which are those of the weight from `first`
+  // on: stores their gradient or updates them.
+  void finish(std::int64_t position, std::int64_t first, float* gradient, std::int64_t count) {
+    if (adds_) {
+      const float* const earlier = in<float>(backward_input::earlier) + position * walk_.width;
+      for (std::int64_t i = 0; i < count; ++i) gradient[i] += earlier[i];
+    }
     if (update_ == nullptr) {
-      std::memcpy(out(1) + first, gradient, static_cast<std::size_t>(count) * sizeof(float));
+      std::memcpy(out(backward_output::weight) + position * walk_.width, gradient,
+                  static_cast<std::size_t>(count) * sizeof(float));
       return;
     }
+    update(first, gradient, count);
+  }
+
+  void update(std::int64_t first, const float* gradient, std::int64_t count) {
     if (!active_) return;
     float* slots[8];
     for (std::size_t i = 0; i < slots_.size(); ++i) slots[i] = slots_[i] + first;
@@ -182,9 +205,8 @@ class Backward final : public TiledWalk {
                  count, scalars_);
   }
 
-  // Rows that were not sampled: gradient 0, or an update with it when all rows move.
+  // Rows that were not sampled move with gradient 0.
   void rest(int thread, const std::int32_t* rows, std::int64_t used) {
-    if (update_ != nullptr && !all_rows_) return;
     const std::int64_t width = walk_.width;
     const std::int64_t first = walk_.classes * thread / threads_;
     const std::int64_t last = walk_.classes * (thread + 1) / threads_;
@@ -195,7 +217,7 @@ class Backward final : public TiledWalk {
       if (next != rows + used && *next == r)
         ++next;
       else
-        finish(r * width, zero, width);
+        update(r * width, zero, width);
     }
   }
 
@@ -203,11 +225,12 @@ class Backward final : public TiledWalk {
     const std::int64_t width = walk_.width;
     const std::int64_t first = walk_.batch * thread / threads_;
     const std::int64_t last = walk_.batch * (thread + 1) / threads_;
+    float* const made = update_ == nullptr ? out(backward_output::features) : out(0);
     for (std::int64_t d = 0; d < width; ++d) {
       for (std::int64_t b = first; b < last; ++b) {
         float sum = 0;
         for (int t = 0; t < threads_; ++t) sum += buffers(t).dfeatures[d * sizes_.padded + b];
-        out(0)[b * width + d] = sum;
+        made[b * width + d] = sum;
       }
     }
   }
@@ -215,7 +238,7 @@ class Backward final : public TiledWalk {
   const Update* update_ = nullptr;
   UpdateScalars scalars_;
   double rate_factor_ = 1;
-  bool all_rows_ = false, active_ = true, sampled_;
+  bool all_rows_ = false, active_ = true, sampled_, adds_;
   std::int64_t chunk_;
   std::vector<float*> slots_;
 };

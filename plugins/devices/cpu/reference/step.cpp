@@ -1,6 +1,7 @@
 // What stands at the ends of a step: images coming in, guards, updates of parameters.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/graph/opdef/random.h"
 #include "core/model/optimizer.h"
@@ -71,6 +72,17 @@ auto optimizer_update(const Node& node) {
   };
 }
 
+// Of any type: bytes are copied.
+std::unique_ptr<Kernel> slice_rows(const Node& node, const KernelEnvironment&) {
+  const std::size_t bytes = node.outputs[0].bytes();
+  const auto rows = static_cast<std::size_t>(std::max<std::int64_t>(node.input(0).shape[0], 1));
+  const std::size_t first =
+      node.input(0).bytes() / rows * static_cast<std::size_t>(node.attributes.integer("first"));
+  return kernel_of([bytes, first](const Buffers& at) {
+    std::memcpy(at.output<char>(0), at.input<char>(0) + first, bytes);
+  });
+}
+
 }  // namespace
 
 void add_plain_step(KernelList& list) {
@@ -87,6 +99,7 @@ void add_plain_step(KernelList& list) {
       *at.output<T>(0) = value;
     };
   }));
+  list.add({"slice_rows", plain_name, 0, refuse_layouts, slice_rows});
   list.add(plain("optimizer_update",
                  []<class T>(const Node& node, T) { return optimizer_update<T>(node); }));
 }

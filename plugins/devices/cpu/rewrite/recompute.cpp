@@ -21,17 +21,35 @@ bool is_backward(const Node& node) {
   return node.op->name.ends_with("_grad") || node.op->name.ends_with("_sums");
 }
 
-// The forward part of a graph, and what of it the backward part uses.
+// Where the parts of a step begin and, last, where the graph ends. A part cuts its samples out of
+// the step's inputs first, and the backward part of the one before is over then.
+std::vector<std::int32_t> parts_of(const Graph& graph) {
+  std::vector<std::int32_t> begins{0};
+  bool in_backward = false;
+  for (std::int32_t i = 0; i < graph.size(); ++i) {
+    if (is_backward(graph.node(i))) {
+      in_backward = true;
+    } else if (in_backward && is(graph.node(i), "slice_rows")) {
+      begins.push_back(i);
+      in_backward = false;
+    }
+  }
+  begins.push_back(graph.size());
+  return begins;
+}
+
+// The forward part of a part of a step, and what of it the backward part uses.
 struct Walk {
   const Graph& graph;
-  std::int32_t border;  // the first node of the backward part
+  std::int32_t begin, border;  // the first nodes of the forward and of the backward part
   std::vector<std::vector<std::vector<std::int32_t>>> uses;
   std::set<std::int32_t>
       changing;  // states that are written while the backward part runs, or before
 
-  explicit Walk(const Graph& g) : graph(g), border(g.size()), uses(uses_of(g)) {
+  Walk(const Graph& g, std::size_t part)
+      : graph(g), begin(parts_of(g)[part]), border(g.size()), uses(uses_of(g)) {
     std::int32_t end = 0;
-    for (std::int32_t i = 0; i < g.size(); ++i) {
+    for (std::int32_t i = begin; i < g.size(); ++i) {
       if (!is_backward(g.node(i))) continue;
       border = std::min(border, i);
       end = i;
@@ -44,10 +62,10 @@ struct Walk {
   }
 
   // Never done twice: states would be written twice or be others by then, ranks would meet twice,
-  // and batch moments are costly to make and small to keep.
+  // batch moments are costly to make and small to keep, and parts begin with slices.
   bool once_only(const Node& node) const {
     return node.op->leaf || node.op->collective || is(node, "batch_moments") ||
-           is(node, "moment_spread") || !written_inputs(node).empty() ||
+           is(node, "moment_spread") || is(node, "slice_rows") || !written_inputs(node).empty() ||
            std::any_of(node.inputs.begin(), node.inputs.end(), [&](const Value& input) {
              return input.valid() && changing.contains(input.node_index());
            });
@@ -73,7 +91,7 @@ Again cheap_ones(const Walk& walk, bool sparingly) {
            (is(node, "batch_norm") || is(node, "prelu") || is(node, "add")) &&
            node.outputs[0].shape.rank() == 4;
   };
-  for (std::int32_t i = 0; i < walk.border; ++i) {
+  for (std::int32_t i = walk.begin; i < walk.border; ++i) {
     const Node& node = walk.graph.node(i);
     if (!passes_over_memory(node)) continue;
     bool wanted = false;
@@ -103,7 +121,7 @@ struct Cut {
 std::vector<Cut> cuts_of(const Walk& walk) {
   std::vector<Cut> cuts;
   std::vector<Value> alive;
-  for (std::int32_t i = 0; i < walk.border; ++i) {
+  for (std::int32_t i = walk.begin; i < walk.border; ++i) {
     std::erase_if(alive, [&](Value value) {
       const auto& uses = walk.uses[static_cast<std::size_t>(value.node_index())]
                                   [static_cast<std::size_t>(value.output())];
@@ -127,7 +145,7 @@ std::vector<Cut> cuts_of(const Walk& walk) {
 // Everything between cuts, where a segment ends at the first cut behind `limit` bytes.
 Again segments(const Walk& walk, const std::vector<Cut>& cuts, std::size_t limit) {
   Again again(static_cast<std::size_t>(walk.graph.size()), 0);
-  std::int32_t begin = 0;
+  std::int32_t begin = walk.begin;
   const auto close = [&](std::int32_t end, std::optional<Value> kept) {
     for (std::int32_t i = begin; i < end; ++i) {
       again[static_cast<std::size_t>(i)] = !walk.once_only(walk.graph.node(i));
@@ -136,7 +154,7 @@ Again segments(const Walk& walk, const std::vector<Cut>& cuts, std::size_t limit
     begin = end;
   };
   std::size_t bytes = 0;
-  std::int32_t counted = 0;
+  std::int32_t counted = walk.begin;
   for (const Cut& cut : cuts) {
     for (; counted < cut.node; ++counted) {
       for (const TensorType& type : walk.graph.node(counted).outputs) bytes += type.bytes();
@@ -225,9 +243,9 @@ class Pass {
   Copies made_[2];
 };
 
-// The most bytes that are alive at once, as the plain graph tells: batch norms that a PReLU or an
-// addition follows count nothing, since fused kernels never store them.
-std::size_t most_alive(const Graph& graph) {
+// The most bytes that are alive at once during a part, as the plain graph tells: batch norms that a
+// PReLU or an addition follows count nothing, since fused kernels never store them.
+std::size_t most_alive(const Graph& graph, std::size_t part) {
   const auto uses = uses_of(graph);
   std::vector<std::int64_t> change(static_cast<std::size_t>(graph.size()) + 1, 0);
   for (std::int32_t i = 0; i < graph.size(); ++i) {
@@ -243,16 +261,20 @@ std::size_t most_alive(const Graph& graph) {
       change[static_cast<std::size_t>(users.back()) + 1] -= bytes;
     }
   }
+  const std::vector<std::int32_t> parts = parts_of(graph);
   std::int64_t alive = 0, most = 0;
-  for (const std::int64_t c : change) most = std::max(most, alive += c);
+  for (std::int32_t i = 0; i < parts[part + 1]; ++i) {
+    alive += change[static_cast<std::size_t>(i)];
+    if (i >= parts[part]) most = std::max(most, alive);
+  }
   return static_cast<std::size_t>(most);
 }
 
-std::unique_ptr<Graph> by_block(const Walk& walk) {
+std::unique_ptr<Graph> by_block(const Walk& walk, std::size_t part) {
   const std::vector<Cut> cuts = cuts_of(walk);
   const Again cheap = cheap_ones(walk, false);
   std::size_t total = 0;
-  for (std::int32_t i = 0; i < walk.border; ++i) {
+  for (std::int32_t i = walk.begin; i < walk.border; ++i) {
     for (const TensorType& type : walk.graph.node(i).outputs) total += type.bytes();
   }
   std::unique_ptr<Graph> best;
@@ -264,7 +286,7 @@ std::unique_ptr<Graph> by_block(const Walk& walk) {
     Again cheap_and_again = cheap;
     for (std::size_t i = 0; i < again.size(); ++i) cheap_and_again[i] &= again[i];
     auto graph = Pass(walk, again, cheap_and_again).run();
-    const std::size_t most = most_alive(*graph);
+    const std::size_t most = most_alive(*graph, part);
     if (!best || most < least) {
       best = std::move(graph);
       least = most;
@@ -276,10 +298,20 @@ std::unique_ptr<Graph> by_block(const Walk& walk) {
 }  // namespace
 
 std::unique_ptr<Graph> recompute(const Graph& graph, const std::string& policy) {
-  const Walk walk(graph);
-  if (policy == "none" || walk.border == graph.size()) return remove_dead(graph);
-  if (policy == "block") return by_block(walk);
-  return Pass(walk, Again(static_cast<std::size_t>(graph.size()), 0), cheap_ones(walk, true)).run();
+  auto made = remove_dead(graph);
+  if (policy == "none") return made;
+  const std::size_t parts = parts_of(*made).size() - 1;
+  for (std::size_t part = 0; part < parts; ++part) {
+    const Walk walk(*made, part);
+    if (walk.border == made->size()) continue;
+    if (policy == "block") {
+      made = by_block(walk, part);
+    } else {
+      const Again none(static_cast<std::size_t>(made->size()), 0);
+      made = Pass(walk, none, cheap_ones(walk, true)).run();
+    }
+  }
+  return made;
 }
 
 }  // namespace ftrain::cpu

@@ -2,7 +2,8 @@
 //
 // Works on the plain graph, before precision and layouts; later passes must not merge the copies
 // that it makes with their originals. Values are the same to the bit, so a job's curve does not
-// depend on it.
+// depend on it. A step in parts (gradient accumulation) is taken part by part: each begins with a
+// slice_rows of the step's samples.
 #pragma once
 
 #include <memory>

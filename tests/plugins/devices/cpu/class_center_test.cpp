@@ -28,6 +28,7 @@ const KernelList& kernels() {
 struct WalkCase {
   std::int64_t batch, width, classes;
   bool plain_others = true, normalized = true, sampled = false, all_rows = false, keep = false;
+  bool earlier = false;  // the update adds to earlier parts' gradient
 };
 
 // What both walks give, with kernels of one name or the best.
@@ -60,9 +61,13 @@ std::vector<std::vector<float>> walk(const WalkCase& c, const KernelEnvironment&
       ops::margin_loss(ops::reshape(stats.stats, {1, c.batch, 2}), norms, target, centers);
   const ops::ClassGradients dense = ops::class_center_backward(
       features, norms, labels, weight, target, loss.log_sum, stats, rows, centers);
+  // The same once more on top of it, and again in the update.
+  const ops::ClassGradients more = ops::class_center_backward(
+      features, norms, labels, weight, target, loss.log_sum, stats, rows, centers, dense.weight);
   const Value updated = ops::class_center_update(
       features, norms, labels, weight, target, loss.log_sum, stats, rows, {slot}, rate, ok, centers,
-      {std::make_shared<MomentumUpdate>(), 1.5, 0.01, c.all_rows});
+      {std::make_shared<MomentumUpdate>(), 1.5, 0.01, c.all_rows,
+       c.earlier ? more.weight : Value()});
 
   GraphRunner runner(graph, kernels(), environment, only);
   const auto count = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
@@ -91,7 +96,7 @@ std::vector<std::vector<float>> walk(const WalkCase& c, const KernelEnvironment&
   runner.run();
   std::vector<std::vector<float>> made;
   for (const Value v : {target, stats.stats, stats.inverse_norms, loss.loss, dense.features,
-                        dense.weight, updated, weight, slot}) {
+                        dense.weight, more.features, more.weight, updated, weight, slot}) {
     made.push_back(runner.get(v));
   }
   if (c.keep) made.push_back(runner.get(stats.cosines));
@@ -102,7 +107,8 @@ void expect_like_plain(const WalkCase& c, const std::string& isa, int threads) {
   SCOPED_TRACE("batch " + std::to_string(c.batch) + " width " + std::to_string(c.width) +
                " classes " + std::to_string(c.classes) + (c.plain_others ? "" : " others") +
                (c.normalized ? "" : " raw") + (c.sampled ? " sampled" : "") +
-               (c.keep ? " kept" : "") + " " + isa + " threads " + std::to_string(threads));
+               (c.keep ? " kept" : "") + (c.earlier ? " earlier" : "") + " " + isa + " threads " +
+               std::to_string(threads));
   const auto want = walk(c, KernelEnvironment{.threads = 1, .isa = {}}, "plain");
   const auto got = walk(c, {.threads = threads, .isa = isa}, "");
   ASSERT_EQ(got.size(), want.size());
@@ -144,6 +150,14 @@ TEST_P(ClassCenterWalks, OnASample) {
     for (const bool all_rows : {false, true}) {
       expect_like_plain({21, 64, 900, true, true, true, all_rows, keep}, GetParam(), 2);
     }
+  }
+}
+
+TEST_P(ClassCenterWalks, AddToEarlierGradients) {
+  for (const std::int64_t width : {37, 64}) {
+    expect_like_plain({21, width, 301, true, true, false, false, true, true}, GetParam(), 2);
+    expect_like_plain({21, width, 301, false, true, true, false, false, true}, GetParam(), 3);
+    expect_like_plain({21, width, 301, true, true, true, true, true, true}, GetParam(), 2);
   }
 }
 

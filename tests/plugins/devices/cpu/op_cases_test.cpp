@@ -39,12 +39,11 @@ OpCase norm(const std::string& name, Shape shape, std::int64_t groups) {
 
 // Both walks over the class centers, with the dense gradient and with the update in place.
 OpCase class_centers(const std::string& name, bool plain_others, bool normalized, bool sampled,
-                     bool all_rows, bool keep_cosines = false) {
+                     bool all_rows, bool keep_cosines = false, bool adds = false) {
   return {"class centers " + name, [=](CaseGraph& g) {
             constexpr std::int64_t batch = 5, width = 24, classes = 37, first = 11;
             const ops::ClassCenters c{std::make_shared<TestMargin>(plain_others, normalized), first,
                                       1.0 / batch, keep_cosines};
-            const ops::RowUpdate update{std::make_shared<MomentumUpdate>(), 1.5, 0.01, all_rows};
             const Value raw = g.fixed({batch, width});
             const ops::Normalized n = ops::normalize(raw);
             const Value features = normalized ? n.rows : raw;
@@ -61,8 +60,12 @@ OpCase class_centers(const std::string& name, bool plain_others, bool normalized
                 ops::class_center_forward(features, n.norms, labels, weight, target, rows, c);
             const auto loss =
                 ops::margin_loss(ops::reshape(stats.stats, {1, batch, 2}), n.norms, target, c);
+            const auto earlier = ops::class_center_backward(features, n.norms, labels, weight,
+                                                            target, loss.log_sum, stats, rows, c);
             ops::class_center_backward(features, n.norms, labels, weight, target, loss.log_sum,
-                                       stats, rows, c);
+                                       stats, rows, c, earlier.weight);
+            ops::RowUpdate update{std::make_shared<MomentumUpdate>(), 1.5, 0.01, all_rows};
+            if (adds) update.earlier = earlier.weight;
             ops::class_center_update(features, n.norms, labels, weight, target, loss.log_sum, stats,
                                      rows, {slot}, g.scalar(0.1), g.scalar(1), c, update);
             return Outputs{};
@@ -276,6 +279,14 @@ std::vector<OpCase> step_rows() {
       class_centers("sampled, all updated", false, true, true, true),
       class_centers("with kept cosines", true, true, false, false, true),
       class_centers("sampled, with kept cosines", false, true, true, false, true),
+      class_centers("on top of earlier ones", true, true, false, false, true, true),
+      class_centers("sampled, on top of earlier ones", true, true, true, true, false, true),
+      {"slice_rows",
+       [](CaseGraph& g) {
+         ops::slice_rows(g.fixed({7, 3, 5}), 2, 3);
+         ops::slice_rows(g.integers({9}, -5, 5), 4, 5);
+         return Outputs{};
+       }},
       {"sample_classes",
        [](CaseGraph& g) {
          const Value labels = g.integers({8}, 0, 99);

@@ -16,26 +16,34 @@ constexpr const char* iresnet = "[backbone]\nplugin = \"iresnet\"\ndepth = 18\ne
 constexpr const char* mobilefacenet =
     "[backbone]\nplugin = \"mobilefacenet\"\nscale = 1\nembedding = 16\n";
 
-// A network's whole step: forward, gradients, an update of every parameter, running statistics.
-std::unique_ptr<Graph> training_step(const char* text, std::int64_t batch, std::int64_t size) {
+// A network's whole step: forward, gradients, an update of every parameter, running statistics. In
+// parts as gradient accumulation makes them, each with its own samples.
+std::unique_ptr<Graph> training_step(const char* text, std::int64_t batch, std::int64_t size,
+                                     std::int64_t parts = 1) {
   static Registry registry({FTRAIN_PLUGINS});
   const auto backbone = registry.create<Backbone>(Job::parse(text));
   auto graph = std::make_unique<Graph>();
-  const Value image = graph->input("image", {DType::f32, {batch, 3, size, size}});
+  const Value image = graph->input("image", {DType::f32, {parts * batch, 3, size, size}});
   Build build{.graph = *graph};
-  const Value embedding = backbone->forward(Scope(build), image);
-  std::vector<Value> parameters;
-  for (const Graph::State& state : graph->states()) {
-    if (state.spec.role == StateSpec::Role::parameter && state.spec.trainable) {
-      parameters.push_back(state.value);
+  std::vector<Value> parameters, found;
+  Value one, total;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const Value embedding =
+        backbone->forward(Scope(build), ops::slice_rows(image, part * batch, batch));
+    for (const Graph::State& state : graph->states()) {
+      const bool trained = state.spec.role == StateSpec::Role::parameter && state.spec.trainable;
+      if (part == 0 && trained) parameters.push_back(state.value);
     }
+    const Value loss = ops::mean(ops::mul(embedding, ops::mul(embedding, embedding)));
+    if (part == 0) one = ops::constant(*graph, 1);
+    total = part == 0 ? loss : ops::add(total, loss);
+    std::vector<Seed> seeds{{loss, one}};
+    for (std::size_t i = 0; i < found.size(); ++i) seeds.push_back({parameters[i], found[i]});
+    found = gradients(*graph, seeds, parameters);
   }
-  const Value loss = ops::mean(ops::mul(embedding, ops::mul(embedding, embedding)));
-  graph->fetch("loss", loss);
-  const Value one = ops::constant(*graph, 1), rate = ops::constant(*graph, 0.01);
-  const Seed seed{loss, one};
-  const std::vector<Value> found = gradients(*graph, {&seed, 1}, parameters);
+  graph->fetch("loss", total);
   graph->fetch("norm", ops::squared_norm(found));
+  const Value rate = ops::constant(*graph, 0.01);
   const auto update = std::make_shared<TestMomentum>();
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     StateSpec slot = graph->state_of(parameters[i])->spec;
@@ -104,6 +112,24 @@ TEST(Recompute, AForwardGraphStaysAsItIs) {
   for (const char* policy : {"cheap", "block"}) {
     EXPECT_EQ(recompute(graph, policy)->text(), remove_dead(graph)->text());
   }
+}
+
+// Every part of a step as if it were alone.
+TEST(Recompute, TakesPartByPart) {
+  const auto alone = training_step(iresnet, 2, 32), whole = training_step(iresnet, 2, 32, 3);
+  const auto repeated = [](const Graph& graph, const char* policy, const char* op) {
+    return count(*recompute(graph, policy), op) - count(graph, op);
+  };
+  for (const char* op : {"conv2d", "batch_norm", "prelu", "add"}) {
+    EXPECT_EQ(repeated(*whole, "cheap", op), 3 * repeated(*alone, "cheap", op)) << op;
+  }
+  // No part can repeat more than all of its convolutions.
+  EXPECT_GT(repeated(*whole, "block", "conv2d"), 2 * count(*alone, "conv2d"));
+  const auto device = open_device("reference");
+  const auto small = training_step(mobilefacenet, 2, 32, 2);
+  const Tensors plain = run_steps(*device, *small, 1);
+  ASSERT_TRUE(std::isfinite(plain.at("loss")[0]));
+  expect_same(run_steps(*device, *recompute(*small, "block"), 1), plain, "block");
 }
 
 // What a gradient needs of a parameter that is written before it cannot be made again.
