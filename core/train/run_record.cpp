@@ -79,7 +79,7 @@ const RunSummary& RunRecord::summary(const std::string& state) {
     summary_.samples_per_second = *middle;
   }
   if (seconds_ > 0) summary_.data_wait = waited_ / seconds_;
-  summary_.peak_memory_bytes = peak_memory_bytes();
+  summary_.peak_memory_bytes = std::max(peak_of_ranks_, peak_memory_bytes());
   if (start_) summary_.seconds = seconds_since(*start_);
   return summary_;
 }

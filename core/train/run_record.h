@@ -26,6 +26,9 @@ class RunRecord {
   bool add(const VerificationReport& report);
   void set_best(double accuracy, std::int64_t step);
   void set_skipped_samples(std::int64_t samples) { summary_.skipped_samples = samples; }
+  // Of several ranks: how many, and the most memory that one of their processes has had.
+  void set_ranks(std::int64_t ranks) { summary_.ranks = ranks; }
+  void set_peak_memory(std::size_t bytes) { peak_of_ranks_ = bytes; }
 
   // As it stands now.
   const RunSummary& summary(const std::string& state);
@@ -36,6 +39,7 @@ class RunRecord {
   std::optional<std::chrono::steady_clock::time_point> start_;
   RunSummary summary_;
   std::vector<double> speeds_;
+  std::size_t peak_of_ranks_ = 0;
   double seconds_ = 0, waited_ = 0;
   std::int64_t steps_ = 0, skipped_in_a_row_ = 0;
 };

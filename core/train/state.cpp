@@ -46,16 +46,6 @@ struct Rows {
   std::int64_t first = 0, last = 0;
 };
 
-bool is_part(const StateSpec& spec) {
-  return spec.rows > 0 && spec.type.shape[0] != spec.rows;
-}
-
-std::string piece_name(const StateSpec& spec) {
-  if (!is_part(spec)) return spec.name;
-  return spec.name + "[" + std::to_string(spec.first_row) + ":" +
-         std::to_string(spec.first_row + spec.type.shape[0]) + "]";
-}
-
 // The rows of the piece `stored` of the tensor `name`, if it is one.
 std::optional<Rows> rows_of(const std::string& stored, const std::string& name) {
   if (stored.size() < name.size() + 5 || stored.compare(0, name.size(), name) != 0 ||
@@ -88,13 +78,6 @@ std::size_t part_of(const TensorType& type) {
   return type.layout.empty() ? std::min(count, part_elements) : count;
 }
 
-// Without the old content, so that old and new never stand side by side.
-void grow(std::vector<std::byte>& buffer, std::size_t bytes) {
-  if (buffer.size() >= bytes) return;
-  buffer = {};
-  buffer.resize(bytes);
-}
-
 // Elements [first, first + count) from a mapped file, which is let go of behind each part.
 template <class Forget>
 void write_in_parts(StateStore& store, const StateSpec& spec, std::size_t first, std::size_t count,
@@ -124,28 +107,29 @@ void restore_state(StateStore& store, CheckpointReader& checkpoint, const StateS
   const std::size_t row_bytes = row * size_of(spec.type.dtype);
   const Rows mine{spec.first_row, spec.first_row + shape[0]};
   std::int64_t filled = 0, stored_rows = 0;
-  const auto take = [&](const TensorView& view, Rows piece) {
+  const auto take = [&](const std::string& stored, Rows piece) {
+    const std::int64_t first = std::max(piece.first, mine.first);
+    const std::int64_t last = std::min(piece.last, mine.last);
     stored_rows = std::max(stored_rows, piece.last);
+    // Rows of others are not looked at: at many ranks they are nearly all.
+    if (first >= last) return;
+    const TensorView& view = checkpoint.view(stored);
     if (view.shape.rank() != shape.rank() || (shape.rank() == 2 && view.shape[1] != shape[1])) {
       wrong_shape(where, spec.name, spec.type, view.shape);
     }
-    const std::int64_t first = std::max(piece.first, mine.first);
-    const std::int64_t last = std::min(piece.last, mine.last);
-    if (first >= last) return;
     write_in_parts(
         store, spec, static_cast<std::size_t>(first - mine.first) * row,
         static_cast<std::size_t>(last - first) * row,
         static_cast<const std::byte*>(view.data) +
             static_cast<std::size_t>(first - piece.first) * row_bytes,
-        [&](const void* part, std::size_t bytes) { checkpoint.forget(view.name, part, bytes); });
+        [&](const void* part, std::size_t bytes) { checkpoint.forget(stored, part, bytes); });
     filled += last - first;
   };
   if (checkpoint.has(spec.name)) {
-    const TensorView& view = checkpoint.view(spec.name);
-    take(view, {0, view.shape[0]});
+    take(spec.name, {0, checkpoint.view(spec.name).shape[0]});
   } else {
     for (const std::string& stored : checkpoint.names()) {
-      if (const auto rows = rows_of(stored, spec.name)) take(checkpoint.view(stored), *rows);
+      if (const auto rows = rows_of(stored, spec.name)) take(stored, *rows);
     }
   }
   if (filled != shape[0] || stored_rows != spec.rows) {
@@ -219,64 +203,6 @@ void load_initial_weights(StateStore& store, const InitSettings& init) {
           [&](const void* part, std::size_t bytes) { file.forget(part, bytes); });
     }
   }
-}
-
-std::filesystem::path save_checkpoint(const std::filesystem::path& folder, std::int64_t step,
-                                      const std::string& job, const StateStore& store,
-                                      const CheckpointExtra& extra, Communicator* communicator) {
-  const int rank = communicator ? communicator->rank() : 0;
-  const int ranks = communicator ? communicator->size() : 1;
-  // Part by part: a checkpoint needs no second copy of the state.
-  std::vector<std::byte> value;
-  std::vector<TensorView> tensors;
-  for (const StateStore::Entry& entry : store.entries()) {
-    const StateSpec& spec = entry.spec;
-    // What every rank holds alike is the first rank's to write.
-    if (rank > 0 && !is_part(spec)) continue;
-    const auto part = [&](std::size_t first, std::size_t bytes) -> const void* {
-      if (spec.type.layout.empty()) {
-        const std::size_t size = size_of(spec.type.dtype);
-        grow(value, bytes);
-        store.read_part(spec.name, first / size, bytes / size, value.data());
-        return value.data();
-      }
-      if (first == 0) {
-        grow(value, spec.type.bytes());
-        store.read(spec.name, value.data());
-      }
-      return value.data() + first;
-    };
-    tensors.push_back({piece_name(spec), spec.type.dtype, spec.type.shape, nullptr, part});
-  }
-  const auto shard = [](int r) { return "rank-" + std::to_string(r); };
-  std::optional<CheckpointWriter> writer;
-  std::vector<char> place(4096, 0);
-  if (rank == 0) {
-    writer.emplace(folder, step, job);
-    writer->add_shard(shard(0), tensors);
-    const std::string text = writer->temporary().string();
-    std::copy_n(text.begin(), std::min(text.size(), place.size() - 1), place.begin());
-  }
-  if (ranks == 1) return writer->commit(extra);
-
-  communicator->broadcast(place.data(), place.size(), 0);
-  FileSeal seal;
-  if (rank > 0 && !tensors.empty()) {
-    seal = write_safetensors(std::filesystem::path(place.data()) / (shard(rank) + ".safetensors"),
-                             tensors);
-  }
-  std::vector<FileSeal> seals(static_cast<std::size_t>(ranks));
-  communicator->all_gather(&seal, seals.data(), sizeof(FileSeal));
-  std::filesystem::path path;
-  if (rank == 0) {
-    for (int r = 1; r < ranks; ++r) {
-      const FileSeal& other = seals[static_cast<std::size_t>(r)];
-      if (other.bytes > 0) writer->adopt_shard(shard(r), other);
-    }
-    path = writer->commit(extra);
-  }
-  communicator->barrier();
-  return path;
 }
 
 void restore(StateStore& store, CheckpointReader& checkpoint) {

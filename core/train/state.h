@@ -1,4 +1,5 @@
-// A run's state between a device and the disk: first values, given weights, checkpoints.
+// A run's state between a device and the disk: first values, given weights, what a checkpoint
+// holds.
 //
 // Tensors on disk are logical: a state that is split over ranks is stored in pieces named
 // "NAME[first:last]" by rows, whole ones under their name, and any rank count reads both.
@@ -9,7 +10,6 @@
 #include <string>
 
 #include "core/plugin/api.h"
-#include "core/runtime/communicator.h"
 #include "core/runtime/device.h"
 #include "core/train/checkpoint_files.h"
 #include "core/train/settings.h"
@@ -22,14 +22,6 @@ FTRAIN_API void initialize(StateStore& store, std::uint64_t seed);
 // Replaces values by those of [init]'s files. DataError names a tensor that is missing, unknown or
 // of another shape; `num_batches_tracked` of PyTorch's batch norms is passed over.
 FTRAIN_API void load_initial_weights(StateStore& store, const InitSettings& init);
-
-// Writes a checkpoint of `step` below `folder`: every rank its part, the first rank the rest and
-// the manifest. Returns its path. `communicator` may be null: one rank. All ranks call it.
-FTRAIN_API std::filesystem::path save_checkpoint(const std::filesystem::path& folder,
-                                                 std::int64_t step, const std::string& job,
-                                                 const StateStore& store,
-                                                 const CheckpointExtra& extra,
-                                                 Communicator* communicator);
 
 // Restores every state of the store. DataError when the checkpoint lacks one or holds another
 // shape: it is of another network.

@@ -5,17 +5,20 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/data/loader.h"
 #include "core/train/durable_file.h"
+#include "core/train/preflight.h"
 #include "core/train/process.h"
+#include "core/train/run_checkpoints.h"
 #include "core/train/run_record.h"
-#include "core/train/state.h"
 #include "core/train/step_graph.h"
-#include "core/verify/evaluator.h"
+#include "core/train/timeline.h"
+#include "core/train/verification.h"
 
 namespace ftrain {
 
@@ -38,18 +41,29 @@ std::string content_of(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// The first rank's text, on every rank.
+std::string shared_text(Communicator& communicator, std::string text) {
+  auto length = static_cast<std::uint64_t>(text.size());
+  communicator.broadcast(&length, sizeof length, 0);
+  text.resize(static_cast<std::size_t>(length));
+  if (length > 0) communicator.broadcast(text.data(), text.size(), 0);
+  return text;
+}
+
 }  // namespace
 
 class Trainer::Run {
  public:
   Run(const Job& job, Registry& registry, TrainerOptions options)
       : source_(job),
+        registry_(registry),
         options_(options),
+        communicator_(options.communicator),
         assembly_(job, registry),
         record_(assembly_.job.name, options.started) {
-    rank_ = options_.communicator ? options_.communicator->rank() : 0;
-    ranks_ = options_.communicator ? options_.communicator->size() : 1;
+    if (communicator_) place_ = communicator_->place();
     folder_ = assembly_.folder();
+    record_.set_ranks(place_.size);
   }
 
   void run(const std::function<void(const StepReport&)>& after_step) {
@@ -58,7 +72,9 @@ class Trainer::Run {
       train(after_step);
     } catch (const std::exception& error) {
       state_ = "failed";
-      if (options_.communicator) options_.communicator->abort(error.what());
+      // Who only heard of a failure leaves it to the rank that failed to say so.
+      const bool heard = dynamic_cast<const PeerError*>(&error) != nullptr;
+      if (communicator_ && !heard) communicator_->abort(error.what());
       if (announced_) tell_summary();
       throw;
     }
@@ -66,45 +82,47 @@ class Trainer::Run {
 
   const RunSummary& summary() { return record_.summary(state_); }
   const StateStore& states() const { return *store_; }
+  int signal() const { return signal_; }
 
  private:
-  bool first() const { return rank_ == 0; }
+  bool first() const { return place_.rank == 0; }
+  std::int64_t batch() const { return assembly_.data.batch * assembly_.run.accumulate; }
+  std::int64_t global_batch() const { return batch() * place_.size; }
+  void working_on(const std::string& what) {
+    if (communicator_) communicator_->working_on(what);
+  }
 
   // Opens data and device, compiles both graphs, fills the state.
   void prepare() {
     Assembly& a = assembly_;
+    working_on("opening the data set");
     a.dataset->open(a.seed());
     const std::int64_t classes = a.dataset->classes();
-    const std::int64_t global_batch = a.data.batch * ranks_;
-    const Sampler sampler(a.dataset->size(), global_batch, a.data.shuffle, a.seed());
+    const Sampler sampler(a.dataset->size(), global_batch(), a.data.shuffle, a.seed());
     steps_per_epoch_ = sampler.steps_per_epoch();
     steps_ = a.run.steps ? *a.run.steps
                          : std::llround(*a.run.epochs * static_cast<double>(steps_per_epoch_));
     last_step_ = std::min(steps_, a.run.stop_at.value_or(steps_));
-    if (first()) {
-      for (NamedPairs& set : a.pair_sets) set.pairs->open(set.file, a.seed());
-    }
+    verification_.emplace(a, communicator_);
+    a.device->open(place_.local_rank, place_.local_size);
+    if (communicator_) check_ranks_agree(*communicator_, source_, registry_, *a.dataset);
 
-    a.device->open(rank_, ranks_);
-    if (!options_.fresh) a.device->repeat(content_of(folder_ / kernels_file));
-    store_ = a.device->make_store();
-    const auto graph = training_graph(a, classes, rank_, ranks_);
-    step_ = a.device->compile(a.device->prepare(*graph, store_.get(), options_.communicator),
-                              *store_, options_.communicator);
-    if (first() && !a.pair_sets.empty()) {
-      const auto forward = evaluation_graph(a, a.verify.batch);
-      width_ = forward->fetches()[0].value.shape()[1];
-      forward_ =
-          a.device->compile(a.device->prepare(*forward, store_.get(), nullptr), *store_, nullptr);
-    }
-    start_state();
-    if (first()) announce(classes, global_batch);
+    compile(classes);
+    checkpoints_.emplace(a, *store_, communicator_, global_batch());
+    checkpoints_->on_saved = [this](std::int64_t step, const std::filesystem::path& path) {
+      for (const auto& observer : assembly_.observers) observer->on_checkpoint(step, path);
+    };
+    working_on("reading the first state");
+    done_ = checkpoints_->start(options_.fresh);
+    if (const auto& best = checkpoints_->best()) record_.set_best(best->accuracy, best->step);
+    const std::string ranks = communicator_ ? measure_ranks(*communicator_) : "";
+    if (first()) announce(classes, ranks);
 
-    loader_.emplace(*a.dataset, LoaderOptions{.batch = a.data.batch,
-                                              .rank = rank_,
-                                              .ranks = ranks_,
+    loader_.emplace(*a.dataset, LoaderOptions{.batch = batch(),
+                                              .rank = place_.rank,
+                                              .ranks = place_.size,
                                               .image_size = static_cast<int>(a.data.image_size),
-                                              .threads = static_cast<int>(a.data.threads),
+                                              .threads = decode_threads(),
                                               .prefetch = static_cast<int>(a.data.prefetch),
                                               .shuffle = a.data.shuffle,
                                               .seed = a.seed(),
@@ -113,40 +131,41 @@ class Trainer::Run {
                                               .on_corrupt = a.data.on_corrupt});
   }
 
-  // From the run folder's newest checkpoint, from [init], or from the seed.
-  void start_state() {
-    const std::filesystem::path checkpoints = folder_ / "checkpoints";
-    std::optional<CheckpointEntry> latest;
-    if (!options_.fresh) {
-      std::vector<std::string> refused;
-      latest = latest_checkpoint(checkpoints, &refused);
-      if (first()) {
-        for (const std::string& reason : refused) log::warning(reason);
-      }
-    }
-    if (latest) {
-      CheckpointReader checkpoint(latest->path);
-      restore(*store_, checkpoint);
-      done_ = checkpoint.step();
-      if (first()) log::info("continuing from " + latest->path.string());
-    } else {
-      initialize(*store_, assembly_.seed());
-      load_initial_weights(*store_, assembly_.init);
-    }
-    if (options_.communicator) options_.communicator->barrier();
-    if (!first()) return;
-    remove_leftovers(checkpoints);
-    if (options_.fresh) {
-      for (const CheckpointEntry& old : list_checkpoints(checkpoints)) {
-        std::filesystem::remove_all(old.path);
-      }
-      std::filesystem::remove(checkpoints / "best.json");
-    } else if (const auto best = best_checkpoint(checkpoints)) {
-      record_.set_best(best->accuracy, best->step);
-    }
+  // The ranks of a machine share its cores.
+  int decode_threads() const {
+    if (assembly_.data.threads > 0) return static_cast<int>(assembly_.data.threads);
+    const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    return std::max(1, cores / std::max(1, place_.local_size));
   }
 
-  void announce(std::int64_t classes, std::int64_t global_batch) {
+  // The first rank chooses kernels, by measuring where it must, and the others do as it did: the
+  // same job rounds the same way wherever a rank runs, and nothing else disturbs the measurement.
+  void compile(std::int64_t classes) {
+    Assembly& a = assembly_;
+    working_on("choosing kernels");
+    if (!options_.fresh) a.device->repeat(content_of(folder_ / kernels_file));
+    store_ = a.device->make_store();
+    std::optional<Program> program;
+    const auto in_turn = [&](const std::function<Program()>& prepare) {
+      if (first()) program = prepare();
+      if (!communicator_) return;
+      const std::string choices = shared_text(*communicator_, a.device->choices());
+      if (first()) return;
+      a.device->repeat(choices);
+      program = prepare();
+    };
+    in_turn([&] {
+      const auto graph = training_graph(a, classes, place_.rank, place_.size);
+      return a.device->prepare(*graph, store_.get(), communicator_);
+    });
+    if (communicator_) check_layouts_agree(*communicator_, *program, a.device->summary());
+    step_ = a.device->compile(std::move(*program), *store_, communicator_);
+    if (!verification_->wanted()) return;
+    in_turn([&] { return verification_->prepare(*store_); });
+    verification_->compile(std::move(*program), *store_);
+  }
+
+  void announce(std::int64_t classes, const std::string& ranks) {
     std::error_code failure;
     std::filesystem::create_directories(folder_, failure);
     if (failure) {
@@ -161,21 +180,26 @@ class Trainer::Run {
     }
     std::int64_t parameters = 0;
     for (const StateStore::Entry& entry : store_->entries()) {
-      if (entry.spec.role == StateSpec::Role::parameter) {
-        parameters += entry.spec.type.shape.elements();
-      }
+      const StateSpec& spec = entry.spec;
+      if (spec.role != StateSpec::Role::parameter) continue;
+      const Shape& shape = spec.type.shape;
+      parameters += spec.rows > 0 && shape[0] > 0 ? shape.elements() / shape[0] * spec.rows
+                                                  : shape.elements();
     }
     const Plan& plan = step_->program().plan;
     const auto mib = [](std::size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; };
     log::info(assembly_.job.name + ": " + assembly_.device->summary());
+    if (!ranks.empty()) log::info(ranks);
     log::info("data: " + assembly_.dataset->summary());
     log::info("model: " + std::to_string(parameters) + " parameters, " + std::to_string(classes) +
-              " classes, " + std::to_string(steps_) + " steps of " + std::to_string(global_batch) +
-              " samples, " + std::to_string(steps_per_epoch_) + " steps an epoch");
+              " classes, " + std::to_string(steps_) + " steps of " +
+              std::to_string(global_batch()) + " samples, " + std::to_string(steps_per_epoch_) +
+              " steps an epoch");
     log::info("memory: " + mib(plan.resident_bytes) + " resident, " + mib(plan.arena_bytes) +
-              " arena");
+              " arena" + (place_.size > 1 ? " on each rank" : ""));
     announced_ = true;
-    const RunInfo info{assembly_.job.name, folder_, steps_, steps_per_epoch_, global_batch, done_};
+    const RunInfo info{assembly_.job.name, folder_,        steps_,
+                       steps_per_epoch_,   global_batch(), done_};
     for (const auto& observer : assembly_.observers) observer->on_start(info);
     tell_summary();
   }
@@ -183,55 +207,73 @@ class Trainer::Run {
   void train(const std::function<void(const StepReport&)>& after_step) {
     record_.start(done_, static_cast<double>(done_) / static_cast<double>(steps_per_epoch_));
     const Assembly& a = assembly_;
-    const double global_batch = static_cast<double>(a.data.batch * ranks_);
-    bool interrupted = stop_asked();
-    while (done_ < last_step_ && !interrupted) {
-      const Clock::time_point begin = Clock::now();
-      const double waited = loader_->wait_seconds();
-      const Batch& batch = loader_->next();
-      check_labels(batch);
-      const auto rate = static_cast<float>(a.optimizer->rate *
-                                           a.schedule->factor(done_, steps_, steps_per_epoch_));
-      step_->write("image", batch.images.data());
-      step_->write("label", batch.labels.data());
-      step_->write("rate", &rate);
-      step_->write("step", &done_);
-      step_->run();
-      loader_->release();
-      const float loss = fetch("loss"), norm = fetch("gradient_norm"), ok = fetch("ok");
-      ++done_;
-      const double seconds = seconds_since(begin);
-      const double wait = loader_->wait_seconds() - waited;
-      const StepReport report{
-          .step = done_,
-          .epoch = static_cast<double>(done_) / static_cast<double>(steps_per_epoch_),
-          .loss = static_cast<double>(loss),
-          .rate = static_cast<double>(rate),
-          .gradient_norm = static_cast<double>(norm),
-          .samples_per_second = global_batch / seconds,
-          .data_wait = wait / seconds,
-          .skipped = ok == 0.0f};
-      record_.set_skipped_samples(loader_->skipped());
-      if (record_.add(report, seconds, wait) && first()) {
-        log::warning("step " + std::to_string(done_) +
-                     ": loss or gradient is not finite; the step changed nothing");
-      }
+    agree();
+    while (done_ < last_step_ && signal_ == 0) {
+      const StepReport report = step();
       if (after_step) after_step(report);
       if (first()) {
         for (const auto& observer : a.observers) observer->on_step(report);
       }
-      interrupted = stop_asked();
-      const bool last = done_ == last_step_ || interrupted;
+      if (agree()) checkpoints_->finish();
+      const bool last = done_ == last_step_ || signal_ != 0;
       const bool verify_now =
           done_ == steps_ || (a.verify.every > 0 && done_ % a.verify.every == 0);
       if (verify_now) verify();
       if (last || (a.checkpoint.every > 0 && done_ % a.checkpoint.every == 0)) checkpoint();
     }
-    if (done_ == 0 || (interrupted && last_saved_ != done_)) checkpoint();
+    if (done_ == 0 || (signal_ != 0 && checkpoints_->last_begun() != done_)) checkpoint();
+    working_on("writing the last checkpoint");
+    checkpoints_->finish();
     // A finished run that is started again says what it has.
-    if (last_saved_ < 0 && done_ >= steps_ && record_.last().accuracy.empty()) verify();
-    state_ = interrupted && done_ < last_step_ ? "interrupted" : "done";
+    if (checkpoints_->last_begun() < 0 && done_ >= steps_ && record_.last().accuracy.empty()) {
+      verify();
+    }
+    share_peak_memory();
+    state_ = signal_ != 0 && done_ < last_step_ ? "interrupted" : "done";
     tell_summary();
+    // Nobody leaves while another one still needs it.
+    if (communicator_) communicator_->barrier();
+  }
+
+  StepReport step() {
+    const Assembly& a = assembly_;
+    const Clock::time_point begin = Clock::now();
+    const double waited = loader_->wait_seconds();
+    if (communicator_) working_on("step " + std::to_string(done_ + 1) + ": waiting for its data");
+    const Batch& batch = loader_->next();
+    check_labels(batch);
+    if (communicator_) working_on("step " + std::to_string(done_ + 1) + ": computing");
+    const auto rate =
+        static_cast<float>(a.optimizer->rate * a.schedule->factor(done_, steps_, steps_per_epoch_));
+    step_->write("image", batch.images.data());
+    step_->write("label", batch.labels.data());
+    step_->write("rate", &rate);
+    step_->write("step", &done_);
+    if (a.run.timeline == done_ + 1) {
+      write_timeline(folder_, place_.rank, step_->run_with_timeline());
+    } else {
+      step_->run();
+    }
+    loader_->release();
+    const float loss = fetch("loss"), norm = fetch("gradient_norm"), ok = fetch("ok");
+    ++done_;
+    const double seconds = seconds_since(begin);
+    const double wait = loader_->wait_seconds() - waited;
+    const StepReport report{
+        .step = done_,
+        .epoch = static_cast<double>(done_) / static_cast<double>(steps_per_epoch_),
+        .loss = static_cast<double>(loss),
+        .rate = static_cast<double>(rate),
+        .gradient_norm = static_cast<double>(norm),
+        .samples_per_second = static_cast<double>(global_batch()) / seconds,
+        .data_wait = wait / seconds,
+        .skipped = ok == 0.0f};
+    record_.set_skipped_samples(loader_->skipped());
+    if (record_.add(report, seconds, wait) && first()) {
+      log::warning("step " + std::to_string(done_) +
+                   ": loss or gradient is not finite; the step changed nothing");
+    }
+    return report;
   }
 
   float fetch(const char* name) {
@@ -240,11 +282,14 @@ class Trainer::Run {
     return value;
   }
 
-  // The ranks must agree on the step at which they stop.
-  bool stop_asked() const {
-    char stop = options_.interrupted && options_.interrupted->load() ? 1 : 0;
-    if (options_.communicator) options_.communicator->broadcast(&stop, 1, 0);
-    return stop != 0;
+  // What ranks must decide alike between two steps: whether to stop (signal_), and, as the answer,
+  // whether every rank's part of the pending checkpoint is written.
+  bool agree() {
+    std::int64_t flags[2] = {options_.interrupted ? options_.interrupted->load() : 0,
+                             checkpoints_->ready() ? 0 : 1};
+    if (communicator_) communicator_->all_reduce(flags, 2, DType::i64, Reduction::max);
+    signal_ = static_cast<int>(flags[0]);
+    return flags[1] == 0;
   }
 
   void check_labels(const Batch& batch) const {
@@ -252,7 +297,7 @@ class Trainer::Run {
     for (std::size_t i = 0; i < batch.labels.size(); ++i) {
       if (batch.labels[i] >= 0 && batch.labels[i] < classes) continue;
       const std::int64_t index = loader_->sampler().index_at(
-          batch.step, rank_ * assembly_.data.batch + static_cast<std::int64_t>(i));
+          batch.step, place_.rank * this->batch() + static_cast<std::int64_t>(i));
       throw DataError(assembly_.dataset->describe_sample(index) + ": label " +
                       std::to_string(batch.labels[i]) + " is outside 0 to " +
                       std::to_string(classes - 1) + "; set [dataset] classes or repair the record");
@@ -260,46 +305,31 @@ class Trainer::Run {
   }
 
   void verify() {
-    if (first() && forward_) {
-      const Clock::time_point begin = Clock::now();
-      const Evaluator evaluator(*forward_, assembly_.verify.batch, assembly_.data.image_size,
-                                width_);
-      VerificationReport report;
-      report.step = done_;
-      for (const NamedPairs& set : assembly_.pair_sets) {
-        report.accuracy[set.name] =
-            evaluator.accuracy(*set.pairs, static_cast<int>(assembly_.verify.folds));
-      }
-      report.seconds = seconds_since(begin);
-      if (record_.add(report)) best_is_new_ = true;
+    if (!verification_->wanted()) return;
+    working_on("verifying");
+    const VerificationReport report = verification_->run(done_);
+    share_peak_memory();
+    const bool best = record_.add(report);
+    if (best) checkpoints_->found_best({done_, *record_.last().best});
+    if (first()) {
       for (const auto& observer : assembly_.observers) observer->on_verification(report);
-      tell_summary();
     }
-    // A new best is kept, so every rank must come to write it.
-    char save = best_is_new_ && assembly_.checkpoint.every > 0 ? 1 : 0;
-    if (options_.communicator) options_.communicator->broadcast(&save, 1, 0);
-    if (save) checkpoint();
+    tell_summary();
+    // A new best is kept.
+    if (best && assembly_.checkpoint.every > 0) checkpoint();
+  }
+
+  void share_peak_memory() {
+    if (!communicator_) return;
+    auto peak = static_cast<std::int64_t>(peak_memory_bytes());
+    communicator_->all_reduce(&peak, 1, DType::i64, Reduction::max);
+    record_.set_peak_memory(static_cast<std::size_t>(peak));
   }
 
   void checkpoint() {
-    if (last_saved_ == done_) return;
-    const std::filesystem::path checkpoints = folder_ / "checkpoints";
-    const CheckpointExtra extra{{"seed", std::to_string(assembly_.job.seed)},
-                                {"steps", std::to_string(steps_)}};
-    const std::filesystem::path path = save_checkpoint(checkpoints, done_, assembly_.job.name,
-                                                       *store_, extra, options_.communicator);
-    last_saved_ = done_;
-    if (!first()) return;
-    std::optional<std::int64_t> best;
-    if (const RunSummary& so_far = record_.last(); so_far.best) {
-      if (best_is_new_ && so_far.best_step == done_) {
-        mark_best_checkpoint(checkpoints, {done_, *so_far.best});
-        best_is_new_ = false;
-      }
-      best = so_far.best_step;
-    }
-    prune_checkpoints(checkpoints, assembly_.checkpoint.keep, best);
-    for (const auto& observer : assembly_.observers) observer->on_checkpoint(done_, path);
+    if (!options_.checkpoints) return;
+    working_on("writing the checkpoint of step " + std::to_string(done_));
+    checkpoints_->begin(done_, steps_);
   }
 
   void tell_summary() {
@@ -309,18 +339,22 @@ class Trainer::Run {
   }
 
   const Job& source_;
+  Registry& registry_;
   TrainerOptions options_;
+  Communicator* communicator_;  // nullptr: one rank
   Assembly assembly_;
-  int rank_ = 0, ranks_ = 1;
+  RankPlace place_;
   std::filesystem::path folder_;
-  std::int64_t steps_ = 0, last_step_ = 0, steps_per_epoch_ = 0, width_ = 0;
+  std::int64_t steps_ = 0, last_step_ = 0, steps_per_epoch_ = 0;
   std::int64_t done_ = 0;  // steps
-  std::int64_t last_saved_ = -1;
-  bool announced_ = false, best_is_new_ = false;
+  int signal_ = 0;         // that the ranks agreed to stop for
+  bool announced_ = false;
 
   // Executables and states must go before the device, the loader before the data set.
   std::unique_ptr<StateStore> store_;
-  std::unique_ptr<Executable> step_, forward_;
+  std::unique_ptr<Executable> step_;
+  std::optional<Verification> verification_;
+  std::optional<RunCheckpoints> checkpoints_;
   std::optional<Loader> loader_;
 
   RunRecord record_;
@@ -338,6 +372,9 @@ const RunSummary& Trainer::summary() const {
 }
 const StateStore& Trainer::states() const {
   return run_->states();
+}
+int Trainer::interrupted_by() const {
+  return run_->signal();
 }
 
 }  // namespace ftrain

@@ -23,9 +23,11 @@ namespace ftrain {
 
 struct TrainerOptions {
   Communicator* communicator = nullptr;  // nullptr: one rank
-  // Set from a signal handler: the step in hand is finished, a checkpoint written.
-  const std::atomic<bool>* interrupted = nullptr;
-  bool fresh = false;  // do not continue from the run folder's checkpoint
+  // Set from a signal handler to the signal's number: the step in hand is finished, a checkpoint
+  // written. On any one rank it stops them all.
+  const std::atomic<int>* interrupted = nullptr;
+  bool fresh = false;       // do not continue from the run folder's checkpoint
+  bool checkpoints = true;  // false: none is written
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 
@@ -37,6 +39,8 @@ class FTRAIN_API Trainer {
   // To the end, to stop_at, or to an interruption. summary().state says which.
   void run();
   const RunSummary& summary() const;
+  // The signal that ended the run, on whichever rank it came; 0: none did.
+  int interrupted_by() const;
 
   // For tests: told after each step with the losses as the first rank sees them.
   std::function<void(const StepReport&)> after_step;

@@ -30,6 +30,7 @@ void Evaluator::embed(const ImageSource& images, bool with_mirrored, const Take&
   executable_.refresh();
   const auto image_bytes = static_cast<std::size_t>(image_size_ * image_size_ * 3);
   const auto batch_bytes = static_cast<std::size_t>(batch_) * image_bytes;
+  const std::int64_t end = images.first + images.count;
   using Damages = std::vector<std::pair<std::int64_t, DataError>>;
   struct Decoded {
     std::vector<std::uint8_t> pixels;
@@ -38,7 +39,7 @@ void Evaluator::embed(const ImageSource& images, bool with_mirrored, const Take&
   const auto decode = [&](std::int64_t begin) {
     Decoded decoded{std::vector<std::uint8_t>(batch_bytes, 0), {}};
     Decoder decoder;
-    for (std::int64_t i = begin; i < std::min(begin + batch_, images.count); ++i) {
+    for (std::int64_t i = begin; i < std::min(begin + batch_, end); ++i) {
       std::uint8_t* const out =
           decoded.pixels.data() + static_cast<std::size_t>(i - begin) * image_bytes;
       try {
@@ -62,10 +63,10 @@ void Evaluator::embed(const ImageSource& images, bool with_mirrored, const Take&
   };
 
   if (images.count == 0) return;
-  std::future<Decoded> next = std::async(std::launch::async, decode, 0);
-  for (std::int64_t begin = 0; begin < images.count; begin += batch_) {
+  std::future<Decoded> next = std::async(std::launch::async, decode, images.first);
+  for (std::int64_t begin = images.first; begin < end; begin += batch_) {
     const Decoded decoded = next.get();
-    if (begin + batch_ < images.count) {
+    if (begin + batch_ < end) {
       next = std::async(std::launch::async, decode, begin + batch_);
     }
     for (const auto& [image, error] : decoded.damages) damaged(image, error);
@@ -76,27 +77,43 @@ void Evaluator::embed(const ImageSource& images, bool with_mirrored, const Take&
       }
       forward(mirrored_pixels, mirrored);
     }
-    const auto count = static_cast<std::size_t>(std::min(batch_, images.count - begin) * width_);
+    const auto count = static_cast<std::size_t>(std::min(batch_, end - begin) * width_);
     take(begin, std::span(rows).first(count), std::span(mirrored).first(with_mirrored ? count : 0));
   }
 }
 
-Embeddings Evaluator::embed(const PairSet& set) const {
+Embeddings Evaluator::embed(const PairSet& set, Communicator* communicator) const {
+  const std::int64_t rank = communicator ? communicator->rank() : 0;
+  const std::int64_t ranks = communicator ? communicator->size() : 1;
+  const std::int64_t each = (set.images() + ranks - 1) / ranks;
+  const std::int64_t first = std::min(set.images(), rank * each);
+  const std::int64_t count = std::min(set.images() - first, each);
   Embeddings result;
   result.width = width_;
-  result.plain.reserve(static_cast<std::size_t>(set.images() * width_));
+  result.plain.reserve(static_cast<std::size_t>((ranks > 1 ? each : count) * width_));
   result.flipped.reserve(result.plain.capacity());
-  const ImageSource images{set.images(), [&](std::int64_t i) { return set.image(i); },
-                           [&](std::int64_t i) { return set.describe_image(i); }};
+  const ImageSource images{count, [&](std::int64_t i) { return set.image(i); },
+                           [&](std::int64_t i) { return set.describe_image(i); }, first};
   embed(images, true, [&](std::int64_t, auto rows, auto mirrored) {
     result.plain.insert(result.plain.end(), rows.begin(), rows.end());
     result.flipped.insert(result.flipped.end(), mirrored.begin(), mirrored.end());
   });
+  if (ranks == 1) return result;
+  // The last ranks' runs may be shorter: all are made as long, and the end is cut off.
+  const auto gathered = [&](std::vector<float>& mine) {
+    mine.resize(static_cast<std::size_t>(each * width_));
+    std::vector<float> all(mine.size() * static_cast<std::size_t>(ranks));
+    communicator->all_gather(mine.data(), all.data(), mine.size() * sizeof(float));
+    all.resize(static_cast<std::size_t>(set.images() * width_));
+    mine = std::move(all);
+  };
+  gathered(result.plain);
+  gathered(result.flipped);
   return result;
 }
 
-Accuracy Evaluator::accuracy(const PairSet& set, int folds) const {
-  const Embeddings e = embed(set);
+Accuracy Evaluator::accuracy(const PairSet& set, int folds, Communicator* communicator) const {
+  const Embeddings e = embed(set, communicator);
   return measure_accuracy(e.plain, e.flipped, e.width, set.pairs(), folds);
 }
 

@@ -13,6 +13,7 @@
 #include "core/base/error.h"
 #include "core/data/pair_set.h"
 #include "core/plugin/api.h"
+#include "core/runtime/communicator.h"
 #include "core/runtime/device.h"
 #include "core/verify/protocol.h"
 
@@ -29,6 +30,7 @@ struct ImageSource {
   std::int64_t count = 0;
   std::function<std::vector<std::uint8_t>(std::int64_t)> read;
   std::function<std::string(std::int64_t)> describe;  // as messages name an image
+  std::int64_t first = 0;                             // images [first, first + count)
 };
 
 class FTRAIN_API Evaluator {
@@ -47,8 +49,10 @@ class FTRAIN_API Evaluator {
   // image's error is thrown.
   void embed(const ImageSource& images, bool with_mirrored, const Take& take,
              const Damaged& damaged = {}) const;
-  Embeddings embed(const PairSet& set) const;
-  Accuracy accuracy(const PairSet& set, int folds) const;
+  // Over several ranks (`communicator` may be null: one) each embeds an equal run of the images,
+  // and every rank gets all embeddings. Collective.
+  Embeddings embed(const PairSet& set, Communicator* communicator = nullptr) const;
+  Accuracy accuracy(const PairSet& set, int folds, Communicator* communicator = nullptr) const;
 
  private:
   Executable& executable_;
