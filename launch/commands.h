@@ -13,6 +13,7 @@ int run_command(const Words& words);
 int verify_command(const Words& words);
 int embed_command(const Words& words);
 int plan_command(const Words& words);
+int parity_command(const Words& words);
 int plugins_command(const Words& words);
 int data_command(const Words& words);
 int config_command(const Words& words);

@@ -1,12 +1,11 @@
 // ftrain: the command line. Finds the command, runs it, and turns errors into messages and exit
-// codes: 0 done, 1 a bug, 2 the user's input, 3 data, 4 device or communication, 130 interrupted.
+// codes: 0 done, 1 a bug, 2 the user's input, 3 data, 4 device or communication, 130 and 143 ended
+// by SIGINT and SIGTERM.
 #include <malloc.h>
 
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <iostream>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "core/base/suggest.h"
 #include "core/plugin/abi.h"
 #include "launch/commands.h"
+#include "launch/complaint.h"
 
 namespace {
 
@@ -31,6 +31,7 @@ const std::vector<Command> commands{
     {"verify", "verify a trained network on the job's sets", launch::verify_command},
     {"embed", "write the embeddings of images", launch::embed_command},
     {"plan", "print the assembled step, its kernels and its memory", launch::plan_command},
+    {"parity", "compare a job's parallelisms on several numbers of ranks", launch::parity_command},
     {"plugins", "list the plugins and their keys", launch::plugins_command},
     {"data", "describe a job's data, or show them on a sheet", launch::data_command},
     {"config", "print a job with everything resolved", launch::config_command},
@@ -69,12 +70,6 @@ int dispatch(const Words& words) {
                     " There are " + join(known) + ".");
 }
 
-int complain(std::string_view kind, std::string_view message, int code) {
-  std::cout.flush();
-  std::cerr << "error: " << kind << ": " << message << std::endl;
-  return code;
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -90,16 +85,9 @@ int main(int count, char** arguments) {
     std::cout.flush();
     if (!std::cout) throw DataError("standard output cannot be written");
     return code;
-  } catch (const Error& error) {
-    return complain(error.kind(), error.what(), static_cast<int>(error.exit_code()));
-  } catch (const std::filesystem::filesystem_error& error) {
-    return complain("DataError", error.what(), static_cast<int>(ExitCode::data));
-  } catch (const std::bad_alloc&) {
-    return complain("DeviceError",
-                    "out of memory; lower [dataset] batch or prefetch, `ftrain plan` says what a "
-                    "job needs",
-                    static_cast<int>(ExitCode::device));
-  } catch (const std::exception& error) {
-    return complain("internal error", error.what(), 1);
+  } catch (...) {
+    const launch::Complaint complaint = launch::complaint_of(std::current_exception());
+    launch::print_error(complaint);
+    return complaint.code;
   }
 }

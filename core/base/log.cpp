@@ -22,9 +22,12 @@ class Lines {
 
   void write(spdlog::level::level_enum level, std::string_view line) {
     const std::scoped_lock lock(mutex_);
-    const spdlog::details::log_msg message("ftrain", level, {line.data(), line.size()});
-    if (level >= spdlog::level::warn || !quiet_) put(*screen_, message);
-    if (file_) put(*file_, message);
+    const std::string text = (level >= spdlog::level::warn ? "warning: " : "") + std::string(line);
+    if (level >= spdlog::level::warn || !quiet_) {
+      // One write of the whole line: ranks that share a screen do not break into each other's.
+      put(*screen_, {"ftrain", level, name_ + text});
+    }
+    if (file_) put(*file_, {"ftrain", level, text});
   }
 
   void open(const std::filesystem::path& path) {
@@ -44,6 +47,11 @@ class Lines {
     quiet_ = on;
   }
 
+  void speak_as(std::string_view name) {
+    const std::scoped_lock lock(mutex_);
+    name_ = name.empty() ? "" : std::string(name) + ": ";
+  }
+
  private:
   // A log that cannot be written (a closed terminal, a full disk) never ends a run.
   static void put(spdlog::sinks::sink& sink, const spdlog::details::log_msg& message) {
@@ -56,6 +64,7 @@ class Lines {
 
   std::mutex mutex_;
   std::shared_ptr<spdlog::sinks::sink> screen_, file_;
+  std::string name_;
   bool quiet_ = false;
 };
 
@@ -71,7 +80,7 @@ void info(std::string_view line) {
 }
 
 void warning(std::string_view line) {
-  lines().write(spdlog::level::warn, "warning: " + std::string(line));
+  lines().write(spdlog::level::warn, line);
 }
 
 void also_to(const std::filesystem::path& path) {
@@ -80,6 +89,10 @@ void also_to(const std::filesystem::path& path) {
 
 void quiet(bool on) {
   lines().quiet(on);
+}
+
+void speak_as(std::string_view name) {
+  lines().speak_as(name);
 }
 
 }  // namespace ftrain::log

@@ -21,4 +21,8 @@ FTRAIN_API void also_to(const std::filesystem::path& path);
 // by programs, and for ranks other than the first.
 FTRAIN_API void quiet(bool on);
 
+// What lines on standard error begin with from now on: a rank's name where several ranks share the
+// screen.
+FTRAIN_API void speak_as(std::string_view name);
+
 }  // namespace ftrain::log

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "core/base/log.h"
@@ -59,7 +60,9 @@ class Console final : public Observer {
 
   void on_start(const RunInfo& info) override {
     info_ = info;
-    rewrites_ = style_ == "line" || (style_ == "auto" && ::isatty(STDERR_FILENO) == 1);
+    // Ranks write to `ftrain run`, which says whether a terminal is behind it.
+    const bool terminal = ::isatty(STDERR_FILENO) == 1 || std::getenv("FTRAIN_TERMINAL") != nullptr;
+    rewrites_ = style_ == "line" || (style_ == "auto" && terminal);
   }
 
   void on_step(const StepReport& report) override {

@@ -39,10 +39,13 @@ struct Result {
 // One process of ftrain with its output in files of `folder`.
 class Program {
  public:
-  // `file_limit`: the largest file that the process may write, in bytes; 0: any.
-  Program(const fs::path& folder, std::vector<std::string> words, rlim_t file_limit = 0)
+  // `file_limit`: the largest file that the process may write, in bytes; 0: any. `before`: words of
+  // a program that starts it.
+  Program(const fs::path& folder, std::vector<std::string> words, rlim_t file_limit = 0,
+          const std::vector<std::string>& before = {})
       : out_(folder / "out.txt"), err_(folder / "err.txt") {
     words.insert(words.begin(), fs::weakly_canonical(FTRAIN_PROGRAM).string());
+    words.insert(words.begin(), before.begin(), before.end());
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
@@ -57,7 +60,7 @@ class Program {
       ::setrlimit(RLIMIT_FSIZE, &limit);
       ::signal(SIGXFSZ, SIG_IGN);  // the write fails instead, as on a full disk
     }
-    ::execv(arguments[0], arguments.data());
+    ::execvp(arguments[0], arguments.data());
     ::_exit(127);
   }
   ~Program() {
@@ -67,6 +70,7 @@ class Program {
     }
   }
 
+  pid_t process() const { return process_; }
   void signal(int number) const { ::kill(process_, number); }
   Result wait() {
     int status = 0;

@@ -94,13 +94,13 @@ TEST_F(Launch, StoppedAtAStepContinuesToTheSameBits) {
 TEST_F(Launch, InterruptedRunsContinueToTheSameBits) {
   const std::vector<std::string> longer{"--set", "run.steps=120"};
   ASSERT_EQ(ftrain(run("whole", longer)).code, 0);
-  for (const int signal : {SIGINT, SIGTERM}) {
+  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, {SIGTERM, 143}}) {
     const std::string name = "parts" + std::to_string(signal);
     Program program(folder_, run(name, longer));
     ASSERT_TRUE(wait_for_lines(program, name, 5));
     program.signal(signal);
     const Result stopped = program.wait();
-    ASSERT_EQ(stopped.code, 130) << stopped.err;
+    ASSERT_EQ(stopped.code, code) << stopped.err;
     EXPECT_THAT(stopped.err, HasSubstr("interrupted"));
     EXPECT_EQ(summary(name)["state"], "interrupted");
     const std::size_t done = summary(name)["steps"];
@@ -139,7 +139,8 @@ TEST_F(Launch, RanksOfOneProcessFollowOneRank) {
                                         "--set", "optimizer.clip=1.0"};
   std::vector<std::string> one = shared, two = shared;
   one.insert(one.end(), {"--set", "dataset.batch=16"});
-  two.insert(two.end(), {"--set", "dataset.batch=8", "--set", "launch.processes=2"});
+  two.insert(two.end(), {"--set", "dataset.batch=8", "--set", "launch.processes=2", "--set",
+                         "launch.communicator=local"});
   ASSERT_EQ(ftrain(run("one", one)).code, 0);
   const Result result = ftrain(run("two", two));
   ASSERT_EQ(result.code, 0) << result.err;
@@ -154,7 +155,8 @@ TEST_F(Launch, RanksOfOneProcessFollowOneRank) {
 
 TEST_F(Launch, FailureOfAnyRankIsToldOnce) {
   const Result result =
-      ftrain(run("a", {"--set", "launch.processes=2", "--set", "init.backbone=none.safetensors"}));
+      ftrain(run("a", {"--set", "launch.processes=2", "--set", "launch.communicator=local", "--set",
+                       "init.backbone=none.safetensors"}));
   EXPECT_EQ(result.code, 3) << result.err;
   EXPECT_THAT(result.err, HasSubstr("none.safetensors"));
   EXPECT_FALSE(fs::exists(run_folder("a")));
