@@ -26,8 +26,9 @@ int info(const Words& words) {
   Assembly assembly(job, *registry);
   Dataset& data = *assembly.dataset;
   data.open(assembly.seed());
-  const Sampler sampler(data.size(), assembly.data.batch * assembly.launch.processes,
-                        assembly.data.shuffle, assembly.seed());
+  const std::int64_t global_batch =
+      assembly.data.batch * assembly.run.accumulate * assembly.launch.processes;
+  const Sampler sampler(data.size(), global_batch, assembly.data.shuffle, assembly.seed());
   std::cout << data.summary() << "\nimages: " << count_text(data.size())
             << "\nclasses: " << count_text(data.classes())
             << "\nsteps an epoch: " << count_text(sampler.steps_per_epoch()) << " of "

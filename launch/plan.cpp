@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/train/process.h"
+#include "launch/cluster/prediction.h"
 #include "launch/command_line.h"
 #include "launch/plan_search.h"
 #include "launch/plan_text.h"
@@ -10,13 +11,17 @@
 namespace ftrain::launch {
 namespace {
 
+// The job with its kernels in their fixed order: nothing is measured.
+Job draft_of(const CommandLine& line, const Job& job, std::vector<std::string> more = {}) {
+  const std::string device = job.root().table("device").text("plugin", "auto");
+  if (device == "auto" || device == "cpu") more.emplace_back("device.autotune=false");
+  return line.job(more);
+}
+
 void print_largest(const CommandLine& line, const Job& job, Registry& registry) {
   const std::size_t budget =
       line.has("memory") ? bytes_of(line.text("memory")) : available_memory_bytes();
-  const std::string device = job.root().table("device").text("plugin", "auto");
-  const bool tunes = device == "auto" || device == "cpu";
-  const Job draft = line.job(tunes ? std::vector<std::string>{"device.autotune=false"}
-                                   : std::vector<std::string>{});
+  const Job draft = draft_of(line, job);
   nlohmann::ordered_json json;
   for (const Quantity quantity : {Quantity::batch, Quantity::classes}) {
     const bool batch = quantity == Quantity::batch;
@@ -33,6 +38,15 @@ void print_largest(const CommandLine& line, const Job& job, Registry& registry) 
               << memory_text(found.budget) << "\n";
   }
   if (line.has("json")) std::cout << json.dump(2) << "\n";
+}
+
+void print_cluster(const CommandLine& line, const Job& job, Registry& registry) {
+  cluster::ClusterPlan plan;
+  plan.precision = cluster::precision_of(job);
+  plan.cluster = cluster::load(line.text("cluster"), plan.precision);
+  cluster::predict(draft_of(line, job, {"verify.sets=[]"}), registry, plan);
+  const std::string name = job.root().text("name", "run");
+  std::cout << (line.has("json") ? cluster_json(plan, name) : cluster_text(plan, name));
 }
 
 }  // namespace
@@ -54,10 +68,15 @@ int plan_command(const Words& words) {
       "max-classes", "the same for the number of classes")(
       "memory", boost::program_options::value<std::string>()->value_name("AMOUNT"),
       "with --max-batch or --max-classes: fit this much, as in 16GiB, instead of what is "
-      "available");
+      "available")("cluster", boost::program_options::value<std::string>()->value_name("FILE"),
+                   "predict speed, memory and traffic on the cluster that this file describes");
   if (!line.parse(words)) return 0;
   const Job job = line.job();
   const auto registry = registry_for(job);
+  if (line.has("cluster")) {
+    print_cluster(line, job, *registry);
+    return 0;
+  }
   if (line.has("max-batch") || line.has("max-classes")) {
     print_largest(line, job, *registry);
     return 0;

@@ -22,14 +22,14 @@ class Search {
   Largest run() {
     const StepPlan smallest(draft_, registry_, variant(step_of_batch()));
     process_ = smallest.memory.process;
-    peaks_[1] = smallest.memory.peak();
+    peaks_[1] = smallest.memory.machine();
     if (peaks_[1] > budget_) {
       throw DeviceError("not even " + name(1) + " fits: a step of it needs " +
                         memory_text(peaks_[1]) + ", there are " + memory_text(budget_) +
                         "; choose a smaller network, or give more with --memory");
     }
     const std::int64_t found = bisect();
-    const std::size_t planned = StepPlan(job_, registry_, variant(found * unit_)).memory.peak();
+    const std::size_t planned = StepPlan(job_, registry_, variant(found * unit_)).memory.machine();
     // The measured kernels may need more scratch than those of the fixed order: then the search
     // goes on with that much less.
     const std::size_t more = planned - std::min(planned, peak(found));
@@ -69,7 +69,7 @@ class Search {
   std::size_t peak(std::int64_t count) {
     const auto known = peaks_.find(count);
     if (known != peaks_.end()) return known->second;
-    const std::size_t bytes = StepPlan(draft_, registry_, variant(count * unit_)).memory.peak();
+    const std::size_t bytes = StepPlan(draft_, registry_, variant(count * unit_)).memory.machine();
     return peaks_[count] = bytes;
   }
 

@@ -85,7 +85,10 @@ std::vector<std::string> class_center_nodes(const Program& program) {
     if (def != nullptr) line += " by " + std::string(def->name);
     for (const TensorType& output : node.outputs) line += " " + output.text();
     if (const std::string text = node.attributes.text(); !text.empty()) line += "  " + text;
-    lines.push_back(std::move(line));
+    // The parts of a step repeat each other.
+    if (std::find(lines.begin(), lines.end(), line) == lines.end()) {
+      lines.push_back(std::move(line));
+    }
   }
   return lines;
 }
@@ -114,10 +117,13 @@ std::string memory_lines(const MemoryPlan& memory) {
       {"arena of the training step", memory.arena},
       {"arena of the verification", memory.evaluation_arena},
       {"ring of decoded batches", memory.ring},
-      {"tensor of a checkpoint", memory.checkpoint},
+      {"copy or part of a checkpoint", memory.checkpoint},
       {"program and libraries", memory.process},
       {"predicted peak", memory.peak()}};
-  std::string text = "memory of the process:\n";
+  std::string text = memory.processes == 1
+                         ? "memory of the process:\n"
+                         : "memory of each of " + std::to_string(memory.processes) +
+                               " processes (that of rank 0):\n";
   for (const auto& [name, bytes] : parts) {
     text += "  " + padded(name, 32) + right(memory_text(bytes), 14) + "\n";
   }
@@ -133,7 +139,9 @@ std::string plan_text(const StepPlan& plan, const Job& job) {
   text += a.job.name + ": " + a.device->summary() + "\n";
   if (!plan.data.empty()) text += "data: " + plan.data + "\n";
   text += "steps: " + (plan.steps ? count_text(*plan.steps) : "unknown without the data") + " of " +
-          std::to_string(a.launch.processes) + " x " + std::to_string(a.data.batch) + " samples";
+          std::to_string(a.launch.processes) + " x " +
+          (a.run.accumulate > 1 ? std::to_string(a.run.accumulate) + " x " : "") +
+          std::to_string(a.data.batch) + " samples";
   if (plan.steps_per_epoch) text += ", " + count_text(*plan.steps_per_epoch) + " an epoch";
   text += "\ninputs:";
   for (const Graph::Named& input : plan.training.graph->inputs()) {
@@ -177,6 +185,7 @@ std::string plan_json(const StepPlan& plan, const Job& job) {
   json["device"] = a.device->summary();
   json["notes"] = plan.notes;
   json["peak_memory_bytes"] = memory.peak();
+  json["memory_processes"] = memory.processes;
   json["parameters"] = total_of(modules);
   json["modules"] = Json::array();
   for (const Module& module : modules) {
@@ -191,6 +200,7 @@ std::string plan_json(const StepPlan& plan, const Job& job) {
   json["steps_per_epoch"] = plan.steps_per_epoch ? Json(*plan.steps_per_epoch) : Json();
   json["batch"] = a.data.batch;
   json["processes"] = a.launch.processes;
+  json["accumulate"] = a.run.accumulate;
   json["inputs"] = Json::object();
   for (const Graph::Named& input : plan.training.graph->inputs()) {
     json["inputs"][input.name] = input.value.type().text();

@@ -5,8 +5,11 @@
 
 #include "core/base/error.h"
 #include "core/data/sampler.h"
+#include "core/train/checkpoint_saver.h"
 #include "core/train/process.h"
 #include "core/train/step_graph.h"
+#include "launch/ranks/hosts.h"
+#include "launch/ranks/supervise.h"
 
 namespace ftrain::launch {
 namespace {
@@ -80,8 +83,16 @@ StepPlan::StepPlan(const Job& job, Registry& registry, const PlanVariant& varian
   if (variant.batch) assembly.data.batch = *variant.batch;
   open_data(job);
   if (variant.classes) classes = *variant.classes;
+  if (variant.ranks) {
+    assembly.launch.processes = *variant.ranks;
+    assembly.launch.hosts.clear();  // they have room for the job's own number
+  }
+  if (variant.parallelism) {
+    const Table table = job.root().table("parallelism");
+    assembly.parallelism = registry.create<Parallelism>(*variant.parallelism, table, table.keys());
+  }
   prepare();
-  add_up(variant.process);
+  add_up(choose_communicator(assembly.launch, registry) == "local", variant.process);
 }
 
 void StepPlan::open_data(const Job& job) {
@@ -103,7 +114,8 @@ void StepPlan::open_data(const Job& job) {
   }
   classes = assembly.dataset->classes();
   data = assembly.dataset->summary();
-  const Sampler sampler(assembly.dataset->size(), assembly.data.batch * assembly.launch.processes,
+  const Sampler sampler(assembly.dataset->size(),
+                        assembly.data.batch * assembly.run.accumulate * assembly.launch.processes,
                         assembly.data.shuffle, assembly.seed());
   steps_per_epoch = sampler.steps_per_epoch();
   if (!steps) {
@@ -113,8 +125,11 @@ void StepPlan::open_data(const Job& job) {
 
 void StepPlan::prepare() {
   const int ranks = static_cast<int>(assembly.launch.processes);
+  // Of the machine of rank 0.
+  const auto hosts = take(read_hosts(assembly.launch.hosts, ranks, "[launch] hosts: "), ranks);
+  const int here = hosts.empty() ? ranks : hosts[0].slots;
   AbsentRanks others(ranks);
-  assembly.device->open(0, ranks);
+  assembly.device->open(0, here);
   const auto step = training_graph(assembly, classes, 0, ranks);
   training = assembly.device->prepare(*step, nullptr, ranks > 1 ? &others : nullptr);
   if (assembly.pair_sets.empty()) return;
@@ -123,23 +138,28 @@ void StepPlan::prepare() {
   evaluation = assembly.device->prepare(*forward, &states, nullptr);
 }
 
-void StepPlan::add_up(std::optional<std::size_t> process) {
-  const auto ranks = static_cast<std::size_t>(assembly.launch.processes);
+void StepPlan::add_up(bool threads, std::optional<std::size_t> process) {
+  const auto all = static_cast<std::size_t>(assembly.launch.processes);
+  const std::size_t ranks = threads ? all : 1;  // of a process
+  memory.processes = all / ranks;
   const Plan& plan = training.plan;
   memory.resident = ranks * plan.resident_bytes;
   memory.states = ranks * plan.state_bytes;
   memory.arena = ranks * plan.arena_bytes;
   if (evaluation) {
-    memory.resident += evaluation->plan.resident_bytes - evaluation->plan.state_bytes;
+    memory.resident += ranks * (evaluation->plan.resident_bytes - evaluation->plan.state_bytes);
     // The two never run at once: the verification works in the training step's arena where it fits.
     if (evaluation->plan.arena_bytes > plan.arena_bytes) {
-      memory.evaluation_arena = evaluation->plan.arena_bytes;
+      memory.evaluation_arena = ranks * evaluation->plan.arena_bytes;
     }
   }
   const DataSettings& d = assembly.data;
-  memory.ring =
-      ranks * static_cast<std::size_t>(d.prefetch * d.batch * d.image_size * d.image_size * 3);
-  // States are written in parts; those in an order of the device's own as a whole.
+  memory.ring = ranks * static_cast<std::size_t>(d.prefetch * d.batch * assembly.run.accumulate *
+                                                 d.image_size * d.image_size * 3);
+  const PlannedStates states(*training.graph);
+  const bool copied = assembly.checkpoint.asynchronous && assembly.checkpoint.every > 0;
+  memory.checkpoint = CheckpointSaver::copy_bytes(states, 0, static_cast<int>(all), copied);
+  // Without a copy states are written in parts; those in an order of the device's own as a whole.
   for (const Graph::State& state : training.graph->states()) {
     const std::size_t bytes = state.spec.type.bytes();
     const bool whole = !state.value.type().layout.empty();

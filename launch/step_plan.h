@@ -14,24 +14,30 @@
 
 namespace ftrain::launch {
 
-// What one process will use: tensors as the plans have them, the rest as measured.
+// What one process will use, that of rank 0, which has the most classes: tensors as the plans have
+// them, the rest as measured. The process holds one rank, or with the communicator `local` all.
 struct MemoryPlan {
-  std::size_t resident = 0;          // states and inputs of both programs, all ranks
+  std::size_t processes = 1;         // of this kind
+  std::size_t resident = 0;          // states and inputs of both programs
   std::size_t states = 0;            // of which states
-  std::size_t arena = 0;             // the training step's, all ranks
-  std::size_t evaluation_arena = 0;  // what the verification needs beyond the first rank's
-  std::size_t ring = 0;              // decoded batches and their threads, all ranks
-  std::size_t checkpoint = 0;        // the part in hand while one is written
+  std::size_t arena = 0;             // the training step's
+  std::size_t evaluation_arena = 0;  // what the verification needs beyond that
+  std::size_t ring = 0;              // decoded batches and their threads
+  std::size_t checkpoint = 0;        // the copy or the part in hand while one is written
   std::size_t process = 0;           // libraries, kernels' code, threads: as measured now
   std::size_t peak() const {
     return resident + arena + evaluation_arena + ring + checkpoint + process;
   }
+  // Of all of them, where they share one machine.
+  std::size_t machine() const { return processes * peak(); }
 };
 
 // A plan that is one of many: other numbers than the job's, and what need not be done anew.
 struct PlanVariant {
   std::optional<std::int64_t> batch, classes;
   std::optional<std::size_t> process;  // as another plan of the job measured it
+  std::optional<std::int64_t> ranks;
+  std::optional<std::string> parallelism;  // with the keys of the job's that it has
 };
 
 struct StepPlan {
@@ -49,7 +55,8 @@ struct StepPlan {
  private:
   void open_data(const Job& job);
   void prepare();
-  void add_up(std::optional<std::size_t> process);
+  // `threads`: all ranks are in this process.
+  void add_up(bool threads, std::optional<std::size_t> process);
 };
 
 }  // namespace ftrain::launch
