@@ -51,6 +51,17 @@ TEST_F(Log, QuietSilencesInfoOnScreenButNotWarningsNorTheFile) {
   EXPECT_THAT(written(), HasSubstr("hidden"));
 }
 
+TEST_F(Log, LinesOfARankBeginWithItsNameOnScreen) {
+  log::also_to(file_);
+  testing::internal::CaptureStderr();
+  log::speak_as("rank 2 on b");
+  log::warning("slow disk");
+  log::speak_as("");
+  log::info("done");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "rank 2 on b: warning: slow disk\ndone\n");
+  EXPECT_THAT(written(), Not(HasSubstr("rank 2")));
+}
+
 TEST_F(Log, FilesGetTimesAndAreAppendedTo) {
   testing::internal::CaptureStderr();
   log::also_to(file_);
