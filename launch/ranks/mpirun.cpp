@@ -6,10 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <random>
 
 #include "core/base/error.h"
@@ -137,6 +139,17 @@ void write_all(int file, std::string_view bytes) {
   }
 }
 
+// How long mpirun may take to end the ranks once one of them has failed: longer than their
+// watcher's grace.
+constexpr std::chrono::seconds longest_end{45};
+
+bool has_failed(const StreamFilter& filter) {
+  return !filter.notices().empty() || std::any_of(filter.reports().begin(), filter.reports().end(),
+                                                  [](const RankReport& report) {
+                                                    return report.what == RankReport::What::failure;
+                                                  });
+}
+
 }  // namespace
 
 Ending run_mpirun(const MpirunJob& job) {
@@ -159,6 +172,7 @@ Ending run_mpirun(const MpirunJob& job) {
   bool forwarded = false;
   const auto begin = Clock::now();
   auto heard = begin;
+  std::optional<Clock::time_point> failed;
   while (!child.ended()) {
     if (child.read(milliseconds(100), out, error)) heard = Clock::now();
     if (Clock::now() - heard > std::chrono::seconds(1)) filter.idle();
@@ -173,6 +187,10 @@ Ending run_mpirun(const MpirunJob& job) {
       child.signal(SIGTERM);
       ending.late = true;
     }
+    // Open MPI has been seen to wait for itself for ever when a rank died at a bad moment. Ranks
+    // that lose their mpirun end too.
+    if (!failed && has_failed(filter)) failed = Clock::now();
+    if (failed && Clock::now() - *failed > longest_end) child.kill();
     if (signals_caught() > 1 && !ending.stopped) {
       child.signal(SIGTERM);  // ends the ranks, wherever they are
       ending.stopped = true;

@@ -47,7 +47,8 @@ class Failures : public Launch {
 };
 
 TEST_F(Failures, AHungRankIsFoundAndNamed) {
-  Program program(folder_, three("a", {"run.steps=100000", "launch.timeout=2"}));
+  Program program(folder_,
+                  three("a", {"run.steps=100000", "launch.timeout=2", "checkpoint.keep=100000"}));
   // Ranks say once a second how far they are.
   std::this_thread::sleep_for(std::chrono::seconds(2));
   ASSERT_TRUE(wait_for_lines(program, "a", 7));

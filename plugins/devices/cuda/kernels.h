@@ -1,0 +1,32 @@
+// The CUDA device's kernels, by family. Each function adds its family to a list, as on the CPU.
+//
+// Kernels take row-major tensors, and activations [N, C, H, W] in channels-last order where their
+// layout says so (layout.h). launch() only enqueues on the context's stream: it neither allocates nor
+// waits, so that a whole step can be captured. Priorities: 10 own kernels, 20 fused ones, 30 cuDNN and
+// cuBLASLt.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "core/runtime/kernel.h"
+
+namespace ftrain::cuda {
+
+// What KernelEnvironment::device points to.
+struct Context {
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 1;
+};
+
+inline const Context& context_of(const KernelEnvironment& environment) {
+  return *static_cast<const Context*>(environment.device);
+}
+
+void add_pointwise_kernels(KernelList& list);      // element by element, casts, copies, images
+void add_reduction_kernels(KernelList& list);      // sums, norms of rows and of all tensors, guards
+void add_update_kernels(KernelList& list);         // optimizers, running statistics
+void add_normalization_kernels(KernelList& list);  // batch norm both ways, alone and fused
+void add_depthwise_kernels(KernelList& list);      // convolutions with few channels a group
+void add_class_center_kernels(KernelList& list);   // the walks over class centers, sampling
+
+}  // namespace ftrain::cuda
