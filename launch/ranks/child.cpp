@@ -12,6 +12,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "core/base/error.h"
 
@@ -115,6 +117,25 @@ std::optional<int> Child::ended() {
   if (::waitpid(process_, &status, WNOHANG) != process_) return std::nullopt;
   code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return code_;
+}
+
+bool Child::has_living_children() const {
+  namespace fs = std::filesystem;
+  std::error_code failure;
+  for (const auto& task :
+       fs::directory_iterator("/proc/" + std::to_string(process_) + "/task", failure)) {
+    std::ifstream children(task.path() / "children");
+    if (!children) return true;  // this system does not say
+    for (pid_t child = 0; children >> child;) {
+      // "PID (NAME) STATE ...", where NAME may hold anything.
+      std::string stat;
+      std::getline(std::ifstream("/proc/" + std::to_string(child) + "/stat"), stat);
+      const std::size_t end = stat.rfind(')');
+      if (end == std::string::npos || end + 2 >= stat.size()) continue;
+      if (stat[end + 2] != 'Z' && stat[end + 2] != 'X') return true;
+    }
+  }
+  return false;
 }
 
 void Child::signal(int number) const {

@@ -32,6 +32,8 @@ class Child {
   // Its exit code, or 128 and the signal that ended it; nothing while it runs.
   std::optional<int> ended();
   void signal(int number) const;
+  // Whether something that it started lives.
+  bool has_living_children() const;
   // It and what it started.
   void kill() const;
 

@@ -11,7 +11,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <optional>
 #include <random>
 
 #include "core/base/error.h"
@@ -142,6 +141,8 @@ void write_all(int file, std::string_view bytes) {
 // How long mpirun may take to end the ranks once one of them has failed: longer than their
 // watcher's grace.
 constexpr std::chrono::seconds longest_end{45};
+// How long mpirun may go on when all that it started is gone.
+constexpr std::chrono::seconds longest_alone{3};
 
 bool has_failed(const StreamFilter& filter) {
   return !filter.notices().empty() || std::any_of(filter.reports().begin(), filter.reports().end(),
@@ -172,7 +173,9 @@ Ending run_mpirun(const MpirunJob& job) {
   bool forwarded = false;
   const auto begin = Clock::now();
   auto heard = begin;
-  std::optional<Clock::time_point> failed;
+  constexpr auto never = Clock::time_point::max();
+  auto failed = never, alone = never;
+  bool had_children = false, given_up = false;
   while (!child.ended()) {
     if (child.read(milliseconds(100), out, error)) heard = Clock::now();
     if (Clock::now() - heard > std::chrono::seconds(1)) filter.idle();
@@ -187,10 +190,19 @@ Ending run_mpirun(const MpirunJob& job) {
       child.signal(SIGTERM);
       ending.late = true;
     }
-    // Open MPI has been seen to wait for itself for ever when a rank died at a bad moment. Ranks
-    // that lose their mpirun end too.
-    if (!failed && has_failed(filter)) failed = Clock::now();
-    if (failed && Clock::now() - *failed > longest_end) child.kill();
+    // Open MPI 4.1 now and then waits for itself for ever when a rank died at a bad moment: mpirun,
+    // with all of its ranks gone, for a lock of PMIx. Ranks that lose their mpirun end too.
+    if (failed == never && has_failed(filter)) failed = Clock::now();
+    if (child.has_living_children()) {
+      had_children = true;
+      alone = never;
+    } else if (had_children && alone == never) {
+      alone = Clock::now();
+    }
+    if (Clock::now() - failed > longest_end || Clock::now() - alone > longest_alone) {
+      child.kill();
+      given_up = true;
+    }
     if (signals_caught() > 1 && !ending.stopped) {
       child.signal(SIGTERM);  // ends the ranks, wherever they are
       ending.stopped = true;
@@ -200,7 +212,10 @@ Ending run_mpirun(const MpirunJob& job) {
   while (child.read(milliseconds(200), out, error)) continue;
   filter.finish();
   if (filter.line_open()) write_all(STDERR_FILENO, "\n");
-  ending.code = *child.ended();
+  const bool over =
+      std::any_of(filter.reports().begin(), filter.reports().end(),
+                  [](const RankReport& report) { return report.what == RankReport::What::ended; });
+  ending.code = given_up && over && !has_failed(filter) ? 0 : *child.ended();
   ending.reports = filter.reports();
   ending.notices = filter.notices();
   return ending;

@@ -158,6 +158,9 @@ class RankProcess {
       send({.what = RankReport::What::interrupted, .rank = 0, .who = name_});
     }
     communicator_.reset();
+    if (environment_.supervised && place_.rank == 0) {
+      send({.what = RankReport::What::ended, .rank = 0, .who = name_});
+    }
     // The launcher knows the signal; mpirun would take another code for a failure.
     return environment_.supervised ? 0 : code;
   }

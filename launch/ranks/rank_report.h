@@ -19,6 +19,7 @@ struct RankReport {
   enum class What {
     joined,       // all ranks have found each other and listen to signals
     interrupted,  // the run ended by a signal, with a checkpoint
+    ended,        // the run is over and the ranks have parted: what comes is mpirun's own end
     failure,
   };
   What what = What::joined;

@@ -2,10 +2,18 @@
 // what of mpirun's output goes on, and which reason for an end is told.
 #include <gmock/gmock.h>
 
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <thread>
 
 #include "core/base/error.h"
+#include "launch/ranks/child.h"
 #include "launch/ranks/hosts.h"
+#include "launch/ranks/mpirun.h"
 #include "launch/ranks/rank_environment.h"
 #include "launch/ranks/stream_filter.h"
 #include "launch/ranks/supervise.h"
@@ -322,6 +330,31 @@ TEST(Verdicts, AreThereWhenNoRankSpeaks) {
       1);
   EXPECT_THAT(host.complaint.message, HasSubstr("machine b"));
   EXPECT_TRUE(host.restartable);
+}
+
+TEST(Children, AreSeenWhileTheyLive) {
+  const Child child({"sh", "-c", "sleep 0.5 & wait; exec sleep 60"});
+  const auto wait_until = [&](bool has) {
+    while (child.has_living_children() != has) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  };
+  wait_until(true);
+  wait_until(false);
+  child.kill();
+}
+
+// Open MPI that hangs once its ranks are gone does not keep the user waiting.
+TEST(Children, OfMpirunThatAreGoneEndIt) {
+  const std::filesystem::path script =
+      std::filesystem::path(testing::TempDir()) / ("ftrain_mpirun_" + std::to_string(::getpid()));
+  std::ofstream(script) << "#!/bin/sh\nsleep 0.2\nexec sleep 600\n";
+  std::filesystem::permissions(script, std::filesystem::perms::owner_all);
+  MpirunJob job;
+  job.mpirun = script.string();
+  const Ending ending = run_mpirun(job);
+  EXPECT_EQ(ending.code, 128 + SIGKILL);
+  std::filesystem::remove(script);
 }
 
 }  // namespace
