@@ -1,9 +1,9 @@
 // The CUDA device's kernels, by family. Each function adds its family to a list, as on the CPU.
 //
 // Kernels take row-major tensors, and activations [N, C, H, W] in channels-last order where their
-// layout says so (layout.h). launch() only enqueues on the context's stream: it neither allocates nor
-// waits, so that a whole step can be captured. Priorities: 10 own kernels, 20 fused ones, 30 cuDNN and
-// cuBLASLt.
+// layout says so (layout.h). launch() only enqueues on the context's stream: it neither allocates
+// nor waits, so that a whole step can be captured. Priorities: 10 own kernels, 20 fused ones, 30
+// cuDNN and cuBLASLt.
 #pragma once
 
 #include <cuda_runtime_api.h>
