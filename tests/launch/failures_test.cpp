@@ -48,7 +48,7 @@ class Failures : public Launch {
 
 TEST_F(Failures, AHungRankIsFoundAndNamed) {
   Program program(folder_,
-                  three("a", {"run.steps=100000", "launch.timeout=2", "checkpoint.keep=100000"}));
+                  three("a", {"run.steps=100000", "launch.timeout=5", "checkpoint.keep=100000"}));
   // Ranks say once a second how far they are.
   std::this_thread::sleep_for(std::chrono::seconds(2));
   ASSERT_TRUE(wait_for_lines(program, "a", 7));
@@ -65,7 +65,7 @@ TEST_F(Failures, AHungRankIsFoundAndNamed) {
 }
 
 TEST_F(Failures, AHungRankIsReplacedByARestart) {
-  const std::vector<std::string> sets{"run.steps=40", "launch.timeout=2", "launch.max_restarts=1"};
+  const std::vector<std::string> sets{"run.steps=120", "launch.timeout=5", "launch.max_restarts=1"};
   ASSERT_EQ(ftrain(three("whole", sets)).code, 0);
   Program program(folder_, three("parts", sets));
   ASSERT_TRUE(wait_for_lines(program, "parts", 7));
