@@ -60,6 +60,8 @@ class FTRAIN_API Margin : public Payload {
   const void* functor = nullptr;  // first argument of the functions
   MarginFunctions<float> f32;
   MarginFunctions<double> f64;
+  // A DeviceMargin (core/model/device_functions.h); nullptr: the head was built without nvcc.
+  const void* cuda = nullptr;
 
   template <class T>
   const MarginFunctions<T>& functions() const {

@@ -33,6 +33,8 @@ class FTRAIN_API Update : public Payload {
   const void* functor = nullptr;
   UpdateFunction<float> f32 = nullptr;
   UpdateFunction<double> f64 = nullptr;
+  // A DeviceUpdate (core/model/device_functions.h); nullptr: the optimizer was built without nvcc.
+  const void* cuda = nullptr;
 
   template <class T>
   UpdateFunction<T> function() const {

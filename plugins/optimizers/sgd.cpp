@@ -2,6 +2,7 @@
 
 #include "core/model/optimizer.h"
 #include "core/plugin/plugin.h"
+#include "plugins/optimizers/device_update.h"
 
 namespace {
 
@@ -21,8 +22,13 @@ class SgdUpdate final : public ftrain::Update {
     functor = &formula_;
     f32 = run<float>;
     f64 = run<double>;
+#ifdef FTRAIN_CUDA
+    cuda = ftrain::device_update<ftrain::Sgd>();
+#endif
   }
-  std::string text() const override { return "sgd"; }
+  std::string text() const override {
+    return "sgd";
+  }
 
  private:
   template <class T>

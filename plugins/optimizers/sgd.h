@@ -8,6 +8,8 @@
 namespace ftrain {
 
 struct Sgd {
+  static constexpr int slots = 1;
+
   float momentum = 0.9f;
   bool nesterov = false;
 

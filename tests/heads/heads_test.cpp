@@ -1,11 +1,13 @@
 // Every head: known values, slopes against finite differences in double, the choice of gradient,
 // the filter, and the corners where heads meet.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 
 #include <cmath>
 
 #include "core/base/error.h"
 #include "core/config/table.h"
+#include "core/model/device_functions.h"
 #include "core/model/margin_head.h"
 #include "core/plugin/registry.h"
 
@@ -98,6 +100,24 @@ TEST_P(Heads, StayFiniteAtAndBeyondTheEnds) {
     EXPECT_EQ(target(*m, c).value, target(*m, std::clamp(c, -1.0, 1.0)).value);
     EXPECT_EQ(other(*m, c).slope, 0) << c;
   }
+}
+
+TEST_P(Heads, CarryDeviceCodeWhereThereIsNvcc) {
+  const auto m = margin(GetParam().plugin, GetParam().keys);
+#ifdef FTRAIN_CUDA
+  ASSERT_NE(m->cuda, nullptr);
+  if (dlopen("libcuda.so.1", RTLD_NOW) != nullptr) GTEST_SKIP() << "there is a driver";
+  // Loaded all the same; only what is asked of it fails.
+  const auto& device = *static_cast<const DeviceMargin*>(m->cuda);
+  try {
+    device.target(m->functor, nullptr, 1, nullptr, nullptr);
+    FAIL() << "ran without a driver";
+  } catch (const DeviceError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("driver"));
+  }
+#else
+  EXPECT_EQ(m->cuda, nullptr);
+#endif
 }
 
 TEST(ArcFace, AddsToTheAngle) {

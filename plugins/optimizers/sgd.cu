@@ -1,0 +1,5 @@
+#include "plugins/optimizers/sgd.h"
+
+#include "plugins/optimizers/update_cuda.cuh"
+
+template const void* ftrain::device_update<ftrain::Sgd>();
