@@ -9,12 +9,22 @@
 
 namespace ftrain::cpu {
 
+// What the payloads below have for a CUDA device: put here by its tests, before a graph is made.
+struct OnDevice {
+  const void* functor = nullptr;
+  const void* cuda = nullptr;
+};
+inline OnDevice momentum_on_device;
+inline OnDevice margin_on_device[2][2];  // [plain_others][normal]
+
 // v <- 0.9 v + (coefficient g + decay p); p <- p - rate v
 class MomentumUpdate : public Update {
  public:
   MomentumUpdate() {
     f32 = step<float>;
     f64 = step<double>;
+    functor = momentum_on_device.functor;
+    cuda = momentum_on_device.cuda;
   }
   std::string text() const override { return "momentum"; }
 
@@ -38,6 +48,8 @@ class TestMargin : public Margin {
     scale = 8;
     f32.target = target<float>;
     f64.target = target<double>;
+    functor = margin_on_device[plain_others][normal].functor;
+    cuda = margin_on_device[plain_others][normal].cuda;
     if (plain_others) return;
     f32.others = others<float>;
     f64.others = others<double>;

@@ -96,6 +96,23 @@ class LoneNode {
     }
   }
 
+  // To set their layouts: all types, and that of a convolution's weight (nullptr: none).
+  std::vector<TensorType*> types() {
+    std::vector<TensorType*> all;
+    for (const Value& leaf : leaves_) all.push_back(&graph_.node(leaf.node_index()).outputs[0]);
+    for (TensorType& type : graph_.node(value_.node_index()).outputs) all.push_back(&type);
+    return all;
+  }
+
+  TensorType* weight_type() {
+    const std::string_view op = node().op->name;
+    if (op == "conv2d" || op == "conv2d_input_grad") {
+      return &graph_.node(node().inputs[1].node_index()).outputs[0];
+    }
+    if (op == "conv2d_weight_grad") return &graph_.node(value_.node_index()).outputs[0];
+    return nullptr;
+  }
+
  private:
   static void round_to_bf16(Bytes& floats) {
     auto* const values = static_cast<float*>(floats.data());
@@ -123,22 +140,6 @@ class LoneNode {
       outputs_.emplace_back(node().outputs[i].bytes(),
                             oracle.bytes(value_.sibling(static_cast<std::int32_t>(i))));
     }
-  }
-
-  std::vector<TensorType*> types() {
-    std::vector<TensorType*> all;
-    for (const Value& leaf : leaves_) all.push_back(&graph_.node(leaf.node_index()).outputs[0]);
-    for (TensorType& type : graph_.node(value_.node_index()).outputs) all.push_back(&type);
-    return all;
-  }
-
-  TensorType* weight_type() {
-    const std::string_view op = node().op->name;
-    if (op == "conv2d" || op == "conv2d_input_grad") {
-      return &graph_.node(node().inputs[1].node_index()).outputs[0];
-    }
-    if (op == "conv2d_weight_grad") return &graph_.node(value_.node_index()).outputs[0];
-    return nullptr;
   }
 
   bool block_activation(TensorType& type, std::int64_t block) {
