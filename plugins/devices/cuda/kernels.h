@@ -8,6 +8,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 #include "core/runtime/kernel.h"
 
 namespace ftrain::cuda {
@@ -16,6 +18,8 @@ namespace ftrain::cuda {
 struct Context {
   cudaStream_t stream = nullptr;
   int multiprocessors = 1;
+  // Of the second cache what a walk over class centers may fill with a tile.
+  std::int64_t tile_bytes = 24 << 20;
 };
 
 inline const Context& context_of(const KernelEnvironment& environment) {

@@ -1,0 +1,60 @@
+#include "tests/cuda/device_payloads.h"
+
+#include <memory>
+
+#include "heads/margin_cuda.cuh"
+#include "plugins/optimizers/update_cuda.cuh"
+#include "tests/plugins/devices/cpu/case_payloads.h"
+
+namespace ftrain::cuda {
+namespace {
+
+struct MomentumFormula {
+  static constexpr int slots = 1;
+  FTRAIN_HD void step(float& weight, float& velocity, float gradient, float rate, float decay,
+                      float coefficient) const {
+    velocity = 0.9f * velocity + (coefficient * gradient + decay * weight);
+    weight -= rate * velocity;
+  }
+};
+
+template <bool plain, bool normal>
+struct TestFormula {
+  static constexpr bool plain_others = plain;
+  static constexpr bool normalized = normal;
+  template <class T>
+  FTRAIN_HD Dual<T> target(T cosine, const MarginRow<T>&) const {
+    return {cosine - T(0.2), T(1)};
+  }
+  template <class T>
+  FTRAIN_HD Dual<T> other(T cosine, const MarginRow<T>&) const {
+    if (plain) return {cosine, T(1)};
+    return {cosine + cosine * cosine / 4, 1 + cosine / 2};
+  }
+};
+
+class ScaledByEight final : public MarginHead {
+ public:
+  ScaledByEight() { scale = 8; }
+  std::shared_ptr<const Margin> margin() const override { return nullptr; }
+};
+
+template <bool plain, bool normal>
+cpu::OnDevice margin() {
+  using Formula = TestFormula<plain, normal>;
+  static const MarginSettings<Formula> settings(Formula{}, ScaledByEight());
+  return {&settings, device_margin<Formula>()};
+}
+
+}  // namespace
+
+void put_payloads_on_device() {
+  static const MomentumFormula momentum;
+  cpu::momentum_on_device = {&momentum, device_update<MomentumFormula>()};
+  cpu::margin_on_device[0][0] = margin<false, false>();
+  cpu::margin_on_device[0][1] = margin<false, true>();
+  cpu::margin_on_device[1][0] = margin<true, false>();
+  cpu::margin_on_device[1][1] = margin<true, true>();
+}
+
+}  // namespace ftrain::cuda

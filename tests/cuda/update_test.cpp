@@ -1,0 +1,132 @@
+// An optimizer's device functions against its formula on the host: many tensors in few launches,
+// and rows.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "core/model/device_functions.h"
+#include "plugins/optimizers/device_update.h"
+#include "plugins/optimizers/sgd.h"
+
+namespace ftrain::cuda {
+namespace {
+
+using Floats = std::vector<float>;
+
+class CudaUpdate : public testing::Test {
+ protected:
+  Floats drawn(std::int64_t count) {
+    Floats made(static_cast<std::size_t>(count));
+    for (float& x : made) x = std::uniform_real_distribution<float>(-1, 1)(random_);
+    return made;
+  }
+  void step(float& weight, float& velocity, float gradient) const {
+    formula_.step(weight, velocity, gradient, 0.2f, 0.01f, coefficient_);
+  }
+  static void expect_close(const Floats& got, const Floats& expected) {
+    ASSERT_EQ(got.size(), expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-6) << i;
+  }
+
+  const Sgd formula_{.momentum = 0.9f, .nesterov = true};
+  const DeviceUpdate& table_ = *static_cast<const DeviceUpdate*>(device_update<Sgd>());
+  float rate_ = 0.1f, ok_ = 1, coefficient_ = 0.5f;
+  const DeviceUpdateScalars scalars_{
+      .rate = &rate_, .ok = &ok_, .coefficient = &coefficient_, .rate_factor = 2, .decay = 0.01};
+
+ private:
+  std::mt19937 random_{1};
+};
+
+struct Tensors {
+  std::vector<Floats> weights, velocities, gradients;
+  std::vector<float*> slots;
+  std::vector<DeviceTensor> device;
+};
+
+class CudaUpdateOfTensors : public CudaUpdate {
+ protected:
+  // More than a launch takes; one of several blocks, one empty.
+  void SetUp() override {
+    for (std::int64_t t = 0; t < 200; ++t) {
+      const std::int64_t count = t == 3 ? 20000 : t == 5 ? 0 : t % 9 + 1;
+      tensors_.weights.push_back(drawn(count));
+      tensors_.velocities.push_back(drawn(count));
+      tensors_.gradients.push_back(drawn(count));
+    }
+    for (Floats& velocity : tensors_.velocities) tensors_.slots.push_back(velocity.data());
+    for (std::size_t t = 0; t < tensors_.weights.size(); ++t) {
+      tensors_.device.push_back({.parameter = tensors_.weights[t].data(),
+                                 .slots = &tensors_.slots[t],
+                                 .gradient = tensors_.gradients[t].data(),
+                                 .count = static_cast<std::int64_t>(tensors_.weights[t].size())});
+    }
+  }
+  void update() {
+    table_.dense(&formula_, tensors_.device.data(),
+                 static_cast<std::int64_t>(tensors_.device.size()), scalars_, nullptr);
+  }
+  Tensors tensors_;
+};
+
+TEST_F(CudaUpdateOfTensors, IsTheFormulaForEveryElement) {
+  std::vector<Floats> weights = tensors_.weights, velocities = tensors_.velocities;
+  for (std::size_t t = 0; t < weights.size(); ++t) {
+    for (std::size_t i = 0; i < weights[t].size(); ++i) {
+      step(weights[t][i], velocities[t][i], tensors_.gradients[t][i]);
+    }
+  }
+  update();
+  for (std::size_t t = 0; t < weights.size(); ++t) {
+    SCOPED_TRACE(t);
+    expect_close(tensors_.weights[t], weights[t]);
+    expect_close(tensors_.velocities[t], velocities[t]);
+  }
+}
+
+TEST_F(CudaUpdateOfTensors, ChangesNothingInABadStep) {
+  const std::vector<Floats> weights = tensors_.weights, velocities = tensors_.velocities;
+  ok_ = 0;
+  update();
+  EXPECT_EQ(tensors_.weights, weights);
+  EXPECT_EQ(tensors_.velocities, velocities);
+}
+
+TEST_F(CudaUpdate, OfRowsLeavesTheOthers) {
+  const std::vector<std::int32_t> listed{3, -1, 29, 0, 7, 8, 9, -1, 20, 12};
+  const auto count = static_cast<std::int64_t>(listed.size());
+  for (const std::int64_t width : {24, 7}) {
+    for (const bool list : {true, false}) {
+      for (const bool with_gradient : {true, false}) {
+        SCOPED_TRACE(std::to_string(width) + (list ? " listed" : "") +
+                     (with_gradient ? " with gradient" : ""));
+        Floats weight = drawn(30 * width), velocity = drawn(30 * width);
+        const Floats gradient = drawn(count * width);
+        Floats expected = weight, expected_velocity = velocity;
+        for (std::int64_t i = 0; i < count; ++i) {
+          const std::int64_t row = list ? listed[static_cast<std::size_t>(i)] : 5 + i;
+          for (std::int64_t k = 0; row >= 0 && k < width; ++k) {
+            const auto at = static_cast<std::size_t>(row * width + k);
+            step(expected[at], expected_velocity[at],
+                 with_gradient ? gradient[static_cast<std::size_t>(i * width + k)] : 0.0f);
+          }
+        }
+        float* const slot = velocity.data();
+        table_.rows(&formula_, weight.data(), &slot, 1,
+                    {.count = count,
+                     .width = width,
+                     .first = 5,
+                     .rows = list ? listed.data() : nullptr,
+                     .gradient = with_gradient ? gradient.data() : nullptr},
+                    scalars_, nullptr);
+        expect_close(weight, expected);
+        expect_close(velocity, expected_velocity);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ftrain::cuda
