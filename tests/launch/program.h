@@ -101,7 +101,14 @@ class Launch : public testing::Test {
     fs::create_directories(folder_);
     write("job.toml", job);
   }
-  void TearDown() override { fs::remove_all(folder_); }
+  // What was killed, an mpirun say, may still be clearing up in there.
+  void TearDown() override {
+    std::error_code failure;
+    for (int i = 0; i < 200 && fs::exists(folder_, failure); ++i) {
+      fs::remove_all(folder_, failure);
+      if (failure) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
 
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(folder_ / name, std::ios::binary) << text;
