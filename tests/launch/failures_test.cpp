@@ -49,9 +49,13 @@ class Failures : public Launch {
 TEST_F(Failures, AHungRankIsFoundAndNamed) {
   Program program(folder_,
                   three("a", {"run.steps=100000", "launch.timeout=5", "checkpoint.keep=100000"}));
+  // The checkpoint is written beside the steps behind it.
+  const fs::path saved = run_folder("a") / "checkpoints" / "step-00000005" / "manifest.json";
+  while (program.running() && !fs::exists(saved)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   // Ranks say once a second how far they are.
-  std::this_thread::sleep_for(std::chrono::seconds(2));
-  ASSERT_TRUE(wait_for_lines(program, "a", 7));
+  std::this_thread::sleep_for(std::chrono::seconds(3));
   const auto ranks = ranks_below(program.process());
   ASSERT_EQ(ranks.size(), 3u);
   ::kill(ranks.at(2), SIGSTOP);
@@ -61,7 +65,7 @@ TEST_F(Failures, AHungRankIsFoundAndNamed) {
                                 HasSubstr("the last operation that it finished")));
   EXPECT_EQ(count(result.err, "error:"), 1u) << result.err;
   EXPECT_EQ(summary("a")["state"], "failed");
-  EXPECT_TRUE(fs::exists(run_folder("a") / "checkpoints" / "step-00000005" / "manifest.json"));
+  EXPECT_TRUE(fs::exists(saved));
 }
 
 TEST_F(Failures, AHungRankIsReplacedByARestart) {
