@@ -11,6 +11,9 @@ target_compile_options(
 # time by oneDNN and Highway. Contraction is off so that the plain loops of the oracle round alike
 # on every compiler.
 target_compile_options(ftrain_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>)
+# A bundle's libraries are found by those of ours that need them, and by what those need: RPATH is
+# handed on so, RUNPATH is not.
+target_link_options(ftrain_flags INTERFACE -Wl,--disable-new-dtags)
 if(FTRAIN_SANITIZE)
   set(sanitizers -Wno-maybe-uninitialized -fsanitize=address,undefined
                  -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
