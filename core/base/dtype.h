@@ -53,6 +53,15 @@ inline BF16 to_bf16(float x) {
   return {static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
 }
 
+// IEEE half precision in memory. Arithmetic is done in f32.
+struct F16 {
+  std::uint16_t bits;
+};
+
+FTRAIN_API float to_f32(F16 x);
+// To the nearest, ties to even; beyond 65504 infinite; a NaN stays one.
+FTRAIN_API F16 to_f16(float x);
+
 // The DType of a C++ type: dtype_of<float> is f32.
 template <class T>
 inline constexpr DType dtype_of = [] {
@@ -60,6 +69,8 @@ inline constexpr DType dtype_of = [] {
     return DType::u8;
   else if constexpr (std::same_as<T, BF16>)
     return DType::bf16;
+  else if constexpr (std::same_as<T, F16>)
+    return DType::f16;
   else if constexpr (std::same_as<T, std::int32_t>)
     return DType::i32;
   else if constexpr (std::same_as<T, std::int64_t>)

@@ -9,6 +9,7 @@ DataError::~DataError() = default;
 PluginError::~PluginError() = default;
 ShapeError::~ShapeError() = default;
 DeviceError::~DeviceError() = default;
+OutOfMemoryError::~OutOfMemoryError() = default;
 CommunicationError::~CommunicationError() = default;
 PeerError::~PeerError() = default;
 

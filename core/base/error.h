@@ -5,6 +5,7 @@
 // plugin links the one shared core.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -74,6 +75,16 @@ class FTRAIN_API DeviceError : public Error {
   explicit DeviceError(const std::string& message) : Error(ExitCode::device, message) {}
   ~DeviceError() override;
   std::string_view kind() const noexcept override { return "DeviceError"; }
+};
+
+// A device's memory cannot hold what a plan needs.
+class FTRAIN_API OutOfMemoryError : public DeviceError {
+ public:
+  OutOfMemoryError(const std::string& message, std::size_t needed, std::size_t available)
+      : DeviceError(message), needed(needed), available(available) {}
+  ~OutOfMemoryError() override;
+
+  std::size_t needed, available;  // bytes
 };
 
 // A rank that died, disagrees or does not answer.

@@ -1,5 +1,6 @@
 #include "core/graph/graph.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "core/base/suggest.h"
@@ -18,6 +19,15 @@ std::string handle(Value value) {
     text += "." + std::to_string(value.output());
   }
   return text;
+}
+
+// Then a device may keep it from run to run, as it keeps the states.
+bool is_made_of_states(Value value) {
+  const Node& node = value.node();
+  return !node.op->leaf && !node.inputs.empty() &&
+         std::all_of(node.inputs.begin(), node.inputs.end(), [](Value input) {
+           return input.valid() && input.graph().state_of(input) != nullptr;
+         });
 }
 
 }  // namespace
@@ -59,8 +69,10 @@ Value Graph::emit(const OpDef& op, std::vector<Value> inputs, Attributes attribu
   }
   node.outputs = op.infer(node);
   for (const int i : written_inputs(node)) {
-    if (state_of(node.inputs[static_cast<std::size_t>(i)]) == nullptr) {
-      throw std::logic_error(std::string(op.name) + ": only states can be written");
+    const Value written = node.inputs[static_cast<std::size_t>(i)];
+    if (state_of(written) == nullptr && !is_made_of_states(written)) {
+      throw std::logic_error(std::string(op.name) +
+                             ": only states can be written, and what is made of states alone");
     }
   }
   nodes_.push_back(std::move(node));

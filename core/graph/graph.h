@@ -76,6 +76,8 @@ struct StateSpec {
   std::string name;  // unique in the graph; parameters bear arcface_torch's names
   TensorType type;   // of this rank's part
   Initializer initializer = {};
+  // Where a device with memory of its own keeps it; `host` for what is too large for the device.
+  enum class Memory { device, host } memory = Memory::device;
   bool trainable = true;  // parameters only: a frozen one has no gradient, no update, no decay
   // Rows [first_row, first_row + shape[0]) of a logical tensor of `rows` rows; rows = 0: not
   // sharded.

@@ -25,7 +25,8 @@ struct OpDef {
   // The same outputs by plain ops: documentation, fallback and test oracle of a fused op.
   std::vector<Value> (*twin)(Graph& graph, const Node& node) = nullptr;
 
-  // Inputs, all of them states, whose storage the op overwrites. nullptr: none.
+  // Inputs, states or made of states alone (kept copies), whose storage the op overwrites. nullptr:
+  // none.
   std::vector<int> (*writes)(const Node& node) = nullptr;
 
   // The output has the input's elements in the input's order: it shares its storage.

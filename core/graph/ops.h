@@ -114,6 +114,14 @@ FTRAIN_API Value clip_coefficient(Value squared_norm, double limit);
 // 1 when every element of every scalar given is finite, else 0.
 FTRAIN_API Value all_finite(std::vector<Value> scalars);
 FTRAIN_API Value sqrt(Value x);
+FTRAIN_API Value reciprocal(Value x);
+// Writes scale and steps (scalar f32 states): after a bad step (ok = 0) scale *= backoff and
+// steps = 0; after `interval` good ones in a row scale *= growth. As torch.amp.GradScaler.
+struct LossScale {
+  double growth = 2, backoff = 0.5;
+  std::int64_t interval = 2000;
+};
+FTRAIN_API void update_loss_scale(Value scale, Value steps, Value ok, const LossScale& options);
 // A constant scalar of f32.
 FTRAIN_API Value constant(Graph& graph, double value);
 
@@ -165,6 +173,10 @@ struct RowUpdate {
   // A gradient of the weight from earlier samples of the step that is added to this one's before
   // the update: [C, D] (or [capacity, D] with `rows`), as class_center_backward gives it.
   Value earlier = {};
+  // Where the weight is bf16: results are rounded to it stochastically, by Philox(seed, step, row,
+  // column) of the global row, so that small updates are not lost. step: i64 scalar.
+  Value step = {};
+  std::uint64_t seed = 0;
 };
 FTRAIN_API Value class_center_update(Value features, Value norms, Value labels, Value weight,
                                      Value target, Value log_sum, const ClassStats& stats,

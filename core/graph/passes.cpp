@@ -53,6 +53,13 @@ std::unique_ptr<Graph> Rebuild::finish() {
   return std::move(graph_);
 }
 
+bool writes_states(const Graph& graph) {
+  for (std::int32_t i = 0; i < graph.size(); ++i) {
+    if (!written_inputs(graph.node(i)).empty()) return true;
+  }
+  return false;
+}
+
 std::vector<std::vector<std::vector<std::int32_t>>> uses_of(const Graph& graph) {
   std::vector<std::vector<std::vector<std::int32_t>>> uses(static_cast<std::size_t>(graph.size()));
   for (std::int32_t i = 0; i < graph.size(); ++i) {

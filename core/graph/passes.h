@@ -35,6 +35,9 @@ class FTRAIN_API Rebuild {
   std::vector<std::vector<Value>> mapped_;
 };
 
+// Whether the program changes a state; one that does not is an evaluation.
+FTRAIN_API bool writes_states(const Graph& graph);
+
 // For every node, the indices of the nodes that use each of its outputs, in order (repeated when a
 // node uses it twice); fetches do not count.
 FTRAIN_API std::vector<std::vector<std::vector<std::int32_t>>> uses_of(const Graph& graph);

@@ -89,12 +89,7 @@ class Planner {
     plan_.values[n].resize(node.outputs.size());
     tenant_of_[n].assign(node.outputs.size(), -1);
     if (node.op->leaf) {
-      const std::size_t bytes = aligned(node.outputs[0].bytes());
-      plan_.values[n][0] = {Block::Home::resident, plan_.resident_bytes, bytes};
-      plan_.resident_bytes += bytes;
-      if (graph_.state_of(Value(const_cast<Graph*>(&graph_), node.index, 0)) != nullptr) {
-        plan_.state_bytes += bytes;
-      }
+      place_leaf(node);
       return;
     }
     if (node.op->view) return;
@@ -112,6 +107,21 @@ class Planner {
       const std::int32_t last = std::max(node.index, busy_until(node) - 1);
       tenants_.push_back({aligned(scratch), 0, node.index, last, node.index});
     }
+  }
+
+  void place_leaf(const Node& node) {
+    Block& block = plan_.values[static_cast<std::size_t>(node.index)][0];
+    const std::size_t bytes = aligned(node.outputs[0].bytes());
+    const Graph::State* const state =
+        graph_.state_of(Value(const_cast<Graph*>(&graph_), node.index, 0));
+    if (state != nullptr && request_.host_apart && state->spec.memory == StateSpec::Memory::host) {
+      block = {Block::Home::host, plan_.host_bytes, bytes};
+      plan_.host_bytes += bytes;
+      return;
+    }
+    block = {Block::Home::resident, plan_.resident_bytes, bytes};
+    plan_.resident_bytes += bytes;
+    if (state != nullptr) plan_.state_bytes += bytes;
   }
 
   // An output moves into an input that dies here, when the kernel allows it.

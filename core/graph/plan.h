@@ -14,7 +14,7 @@
 namespace ftrain {
 
 struct Block {
-  enum class Home { none, resident, arena } home = Home::none;
+  enum class Home { none, resident, arena, host } home = Home::none;
   std::size_t offset = 0, bytes = 0;
 };
 
@@ -30,6 +30,9 @@ struct PlanRequest {
   // The node before which a node is done; its own index: at once. So long its inputs, outputs and
   // scratch stay: a collective beside the kernels behind it. Such nodes work one after another.
   std::function<std::int32_t(const Node&)> busy_until = {};
+  // States that ask for the host's memory lie there, apart from the device's own. Otherwise there
+  // is one memory, and they are resident like others.
+  bool host_apart = false;
 };
 
 struct FTRAIN_API Plan {
@@ -39,6 +42,7 @@ struct FTRAIN_API Plan {
   std::vector<Block> scratch;      // by node
   std::size_t resident_bytes = 0;  // inputs and states
   std::size_t state_bytes = 0;     // of which states
+  std::size_t host_bytes = 0;      // states in the host's memory, not in the two above
   std::size_t arena_bytes = 0;
   std::size_t arena_floor = 0;  // the largest sum of what is alive at once: no plan does with less
   std::int32_t peak_node = -1;  // where that is

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 
+#include "core/base/dtype.h"
 #include "core/model/margin_head.h"
 
 namespace ftrain {
@@ -69,13 +70,21 @@ struct DeviceUpdateScalars {
 // Rows of a tensor [.., width] and of its slots. Row i of `gradient` belongs to the tensor's row
 //   rows[i]      where rows are given; below 0: left out
 //   first + i    otherwise.
-// No row comes twice.
+// No row comes twice. `packed`: the tensor and its slots lie one row behind the other in the order
+// of the gradient, and row i is the i-th; whose it is in the whole tensor is as above.
 struct DeviceRows {
   std::int64_t count = 0, width = 0;
   std::int64_t first = 0;
   const std::int32_t* rows = nullptr;
-  const float* gradient =
-      nullptr;  // [count, width]; nullptr: 0 everywhere (momentum and decay alone)
+  // [count, width]; nullptr: 0 everywhere (momentum and decay alone)
+  const float* gradient = nullptr;
+  // Parameter and slots as they are stored: f32, or bf16 rounded stochastically by Philox(seed,
+  // step, global row, column) as core/graph/ops.h's RowUpdate says.
+  DType dtype = DType::f32;
+  std::uint64_t seed = 0;
+  const std::int64_t* step = nullptr;  // on the device; bf16 alone
+  std::int64_t first_class = 0;        // the global row of the tensor's row 0
+  bool packed = false;
 };
 
 // A tensor with its slots and its gradient; `slots` is the host's array of tensors like
@@ -85,6 +94,10 @@ struct DeviceTensor {
   float* const* slots = nullptr;
   const float* gradient = nullptr;
   std::int64_t count = 0;  // elements
+  // The parameter rounded to 16 bits, for convolutions to read: written where the parameter is.
+  // nullptr: none.
+  void* copy = nullptr;
+  DType copy_dtype = DType::bf16;  // or f16
 };
 
 struct DeviceUpdate {
@@ -92,7 +105,7 @@ struct DeviceUpdate {
   void (*dense)(const void* functor, const DeviceTensor* tensors, std::int64_t tensor_count,
                 const DeviceUpdateScalars& scalars, void* stream) = nullptr;
   // Some rows; `parameter` and slots point to the tensors' first row.
-  void (*rows)(const void* functor, float* parameter, float* const* slots, int slot_count,
+  void (*rows)(const void* functor, void* parameter, void* const* slots, int slot_count,
                const DeviceRows& rows, const DeviceUpdateScalars& scalars, void* stream) = nullptr;
 };
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "core/graph/ops.h"
-
 namespace ftrain {
 
 Parallelism::~Parallelism() = default;
@@ -27,6 +25,13 @@ void Parallelism::configure(Keys& keys) {
       above(0));
   keys.bind("features", features, "what features travel in between ranks",
             one_of(std::vector<std::string>{"fp32", "bf16"}));
+  keys.bind("centers", centers_precision,
+            "what class centers and their momentum are stored in; bf16 is rounded stochastically",
+            one_of(std::vector<std::string>{"fp32", "bf16"}));
+  keys.bind("centers_memory", centers_memory,
+            "where class centers and their momentum are kept: the device's memory, or the host's, "
+            "whence rows are fetched as they are needed",
+            one_of(std::vector<std::string>{"device", "host"}));
 }
 
 std::vector<Value> Parallelism::reduce(const StepBuild& build, std::vector<Value> gradients) const {
@@ -57,15 +62,19 @@ Parallelism::Shard Parallelism::shard(std::int64_t classes, std::int64_t rank, s
   return {each * rank + std::min(rank, more), each + (rank < more ? 1 : 0)};
 }
 
-Parallelism::Centers Parallelism::centers(const StepBuild& build, Value embedding, Shard shard) {
+Parallelism::Centers Parallelism::centers(const StepBuild& build, Value embedding,
+                                          Shard shard) const {
+  const bool bf16 = centers_precision == "bf16";
   const Shape shape{shard.count, embedding.shape()[1]};
-  StateSpec spec{.role = StateSpec::Role::parameter,
-                 .name = "centers.weight",
-                 .type = {embedding.dtype(), shape},
-                 .initializer = {Initializer::Kind::normal, 0, 0.01},
-                 .trainable = true,
-                 .first_row = shard.first,
-                 .rows = build.classes};
+  StateSpec spec{
+      .role = StateSpec::Role::parameter,
+      .name = "centers.weight",
+      .type = {bf16 ? DType::bf16 : embedding.dtype(), shape},
+      .initializer = {Initializer::Kind::normal, 0, 0.01},
+      .memory = centers_memory == "host" ? StateSpec::Memory::host : StateSpec::Memory::device,
+      .trainable = true,
+      .first_row = shard.first,
+      .rows = build.classes};
   // Every part of a step works on the same.
   const auto state = [&] {
     const Value existing = build.graph.find_state(spec.name);
@@ -82,9 +91,21 @@ Parallelism::Centers Parallelism::centers(const StepBuild& build, Value embeddin
   return centers;
 }
 
+ops::RowUpdate Parallelism::row_update(const StepBuild& build) const {
+  const TensorPolicy policy = build.optimizer.center_policy();
+  ops::RowUpdate update{
+      .update = build.optimizer.update(), .rate_factor = policy.rate_factor, .decay = policy.decay};
+  if (centers_precision == "bf16") {
+    update.step = build.step;
+    update.seed = build.seed;
+  }
+  return update;
+}
+
 bool Parallelism::keeps_cosines(std::int64_t walked, std::int64_t batch, Value weight) {
   constexpr std::size_t next_to_nothing = std::size_t{8} << 20;
-  const std::size_t bytes = TensorType{weight.dtype(), Shape{walked, batch}}.bytes();
+  const DType cosines = weight.dtype() == DType::bf16 ? DType::f32 : weight.dtype();
+  const std::size_t bytes = TensorType{cosines, Shape{walked, batch}}.bytes();
   return bytes <= std::max(next_to_nothing, weight.type().bytes() / 8);
 }
 

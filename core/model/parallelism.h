@@ -15,6 +15,7 @@
 #include "core/config/keys.h"
 #include "core/graph/gradients.h"
 #include "core/graph/graph.h"
+#include "core/graph/ops.h"
 #include "core/model/margin_head.h"
 #include "core/model/optimizer.h"
 #include "core/plugin/api.h"
@@ -79,6 +80,11 @@ class FTRAIN_API Parallelism : public Configurable {
   // What features travel in from rank to rank: "fp32", or "bf16" for half the bytes.
   std::string features = "fp32";
 
+  // What class centers (and their slots) are stored in: "fp32", or "bf16" with stochastic rounding;
+  // and where: in the "device"'s memory, or in the "host"'s, whence rows are fetched as they are
+  // needed.
+  std::string centers_precision = "fp32", centers_memory = "device";
+
  protected:
   // The rows [first, first + count) of `classes` that this rank owns: classes/ranks each, the first
   // classes % ranks ranks one more (arcface_torch, oneflow_face).
@@ -86,12 +92,15 @@ class FTRAIN_API Parallelism : public Configurable {
     std::int64_t first = 0, count = 0;
   };
   static Shard shard(std::int64_t classes, std::int64_t rank, std::int64_t ranks);
-  // The class centers' state, N(0, 0.01), as wide as the embedding and of its type, and its slots.
+  // The class centers' state, N(0, 0.01), as wide as the embedding, and its slots: stored in the
+  // embedding's type or bf16, in the device's memory or the host's.
   struct Centers {
     Value weight;
     std::vector<Value> slots;
   };
-  static Centers centers(const StepBuild& build, Value embedding, Shard shard);
+  Centers centers(const StepBuild& build, Value embedding, Shard shard) const;
+  // How class_center_update changes rows: the optimizer's, and how bf16 is rounded.
+  ops::RowUpdate row_update(const StepBuild& build) const;
 };
 
 }  // namespace ftrain

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
+
 namespace ftrain {
 
 std::string RankPlace::text() const {
@@ -10,7 +12,13 @@ std::string RankPlace::text() const {
   return text;
 }
 
+DeviceCollectives::~DeviceCollectives() = default;
 Communicator::~Communicator() = default;
+
+void Communicator::carry_by(std::unique_ptr<Communicator>) {
+  throw CommunicationError(
+      "a communicator that carries memory of the host itself was given another");
+}
 
 std::vector<std::string> gather_texts(Communicator& communicator, const std::string& mine) {
   const auto ranks = static_cast<std::size_t>(communicator.size());

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,10 +37,35 @@ struct RankPlace {
   FTRAIN_API std::string text() const;
 };
 
+// Collectives that a device enqueues on a stream of its own, over tensors in its own memory. Same
+// contract as Communicator's, but that each returns at once; `stream` is a cudaStream_t.
+class FTRAIN_API DeviceCollectives {
+ public:
+  virtual ~DeviceCollectives();
+  virtual void all_reduce(void* data, std::int64_t count, DType dtype, Reduction reduction,
+                          void* stream) = 0;
+  virtual void all_gather(const void* in, void* out, std::size_t bytes, void* stream) = 0;
+  virtual void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype,
+                              void* stream) = 0;
+  virtual void broadcast(void* data, std::size_t bytes, int root, void* stream) = 0;
+  // Between the two, collectives are put together into one. Not nested.
+  virtual void begin_group() = 0;
+  virtual void end_group() = 0;
+  // Does `wait`, which returns when what was enqueued is done, as one operation of this rank: who
+  // watches over the ranks sees that it waits and for how long. CommunicationError when collectives
+  // failed or were aborted meanwhile; what they were to write is then undefined.
+  virtual void wait(const std::function<void()>& wait) { wait(); }
+};
+
 class FTRAIN_API Communicator : public Configurable {
  public:
   static constexpr const char* kind = "communicator";
   ~Communicator() override;
+
+  // Whether it exchanges memory of devices alone, and leaves memory of the host to another
+  // communicator, which carry_by() gives it before connect().
+  virtual bool needs_carrier() const { return false; }
+  virtual void carry_by(std::unique_ptr<Communicator> carrier);
 
   // Joins the other ranks; returns when all are there. Called once, after configure().
   virtual void connect(const RankPlace& place) = 0;
@@ -61,6 +87,11 @@ class FTRAIN_API Communicator : public Configurable {
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
   // Ends the wait of every rank with an error: a rank that failed calls it. From any thread.
   virtual void abort(const std::string& reason) = 0;
+
+  // What a device with memory of its own enqueues; nullptr: it copies to the host and calls the
+  // functions above from there. Made at the first call, in which all ranks meet, each with its
+  // device chosen.
+  virtual DeviceCollectives* device_collectives() { return nullptr; }
 
   // Tells whoever watches over the ranks what this one begins to do now ("step 12: reading data").
   // Cheap; from the rank's own thread.

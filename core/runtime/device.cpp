@@ -26,6 +26,8 @@ std::string place(const Block& block) {
       return "resident+" + std::to_string(block.offset);
     case Block::Home::arena:
       return "arena+" + std::to_string(block.offset);
+    case Block::Home::host:
+      return "host+" + std::to_string(block.offset);
   }
   return "";
 }

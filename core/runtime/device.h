@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,6 +87,12 @@ class FTRAIN_API Executable {
   virtual void read(std::string_view fetch, void* data) = 0;
 };
 
+// The first scale, and after how many good steps in a row it doubles; a bad one halves it.
+struct LossScaling {
+  double initial = 65536;
+  std::int64_t interval = 2000;
+};
+
 class FTRAIN_API Device : public Configurable {
  public:
   static constexpr const char* kind = "device";
@@ -96,6 +103,10 @@ class FTRAIN_API Device : public Configurable {
   virtual void open(int local_rank, int local_ranks) = 0;
   virtual std::string summary() const = 0;  // "CPU AMD EPYC, 2 threads, avx512, oneDNN 2.6.3"
   virtual const KernelList& kernels() const = 0;
+
+  // Whether gradients of the backbone are to be made of a loss that is scaled up, because what they
+  // lie in has too few exponents for them (fp16), and how. Known after configure().
+  virtual std::optional<LossScaling> loss_scaling() const { return {}; }
 
   // The kernels that measuring chose in prepare(), as text for a file: empty where none were. A run
   // keeps it, and gives it to repeat() between open() and prepare() when it is continued, so that

@@ -63,6 +63,59 @@ std::unique_ptr<Communicator> split_of(Watcher& watcher, Communicator& inner, in
 
 }  // namespace
 
+// What is enqueued goes straight on: no rank waits in it. An error is told as any other.
+class WatchedCommunicator::OnDevice final : public DeviceCollectives {
+ public:
+  OnDevice(Watcher& watcher, DeviceCollectives& inner) : watcher_(watcher), inner_(inner) {}
+
+  // nullptr when the inner communicator has none. Collective.
+  static DeviceCollectives* of(Watcher& watcher, Communicator& inner,
+                               std::unique_ptr<OnDevice>& made) {
+    if (made) return made.get();
+    DeviceCollectives* const found =
+        watched(watcher, "meeting of the devices", 0, [&] { return inner.device_collectives(); });
+    if (found != nullptr) made = std::make_unique<OnDevice>(watcher, *found);
+    return made.get();
+  }
+
+  void all_reduce(void* data, std::int64_t count, DType dtype, Reduction reduction,
+                  void* stream) override {
+    told([&] { inner_.all_reduce(data, count, dtype, reduction, stream); });
+  }
+  void all_gather(const void* in, void* out, std::size_t bytes, void* stream) override {
+    told([&] { inner_.all_gather(in, out, bytes, stream); });
+  }
+  void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype,
+                      void* stream) override {
+    told([&] { inner_.reduce_scatter(in, out, count, dtype, stream); });
+  }
+  void broadcast(void* data, std::size_t bytes, int root, void* stream) override {
+    told([&] { inner_.broadcast(data, bytes, root, stream); });
+  }
+  void begin_group() override {
+    told([&] { inner_.begin_group(); });
+  }
+  void end_group() override {
+    told([&] { inner_.end_group(); });
+  }
+  void wait(const std::function<void()>& wait) override {
+    watched(watcher_, "collectives between the devices", 0, [&] { inner_.wait(wait); });
+  }
+
+ private:
+  template <class F>
+  void told(F enqueue) {
+    try {
+      enqueue();
+    } catch (const CommunicationError& error) {
+      watcher_.board().failed(error);
+    }
+  }
+
+  Watcher& watcher_;
+  DeviceCollectives& inner_;
+};
+
 // The ranks of one color.
 class WatchedCommunicator::Part final : public Communicator {
  public:
@@ -94,11 +147,15 @@ class WatchedCommunicator::Part final : public Communicator {
     return std::make_unique<Part>(watcher_, split_of(*watcher_, *inner_, color, key));
   }
   void abort(const std::string& reason) override { watcher_->abort(reason); }
+  DeviceCollectives* device_collectives() override {
+    return OnDevice::of(*watcher_, *inner_, on_device_);
+  }
   void working_on(std::string_view what) override { watcher_->board().working_on(what); }
 
  private:
   std::shared_ptr<Watcher> watcher_;  // outlives `inner_`: it owns the whole
   std::unique_ptr<Communicator> inner_;
+  std::unique_ptr<OnDevice> on_device_;
 };
 
 WatchedCommunicator::WatchedCommunicator(std::unique_ptr<Communicator> inner,
@@ -154,6 +211,10 @@ std::unique_ptr<Communicator> WatchedCommunicator::split(int color, int key) {
 
 void WatchedCommunicator::abort(const std::string& reason) {
   watcher_->abort(reason);
+}
+
+DeviceCollectives* WatchedCommunicator::device_collectives() {
+  return OnDevice::of(*watcher_, watcher_->inner(), on_device_);
 }
 
 void WatchedCommunicator::working_on(std::string_view what) {

@@ -58,11 +58,15 @@ class FTRAIN_API WatchedCommunicator final : public Communicator {
   // The part is not watched by itself: its collectives count as the whole's. It may outlive this.
   std::unique_ptr<Communicator> split(int color, int key) override;
   void abort(const std::string& reason) override;
+  // What is only enqueued is not seen; the wait for it is, as a collective.
+  DeviceCollectives* device_collectives() override;
   void working_on(std::string_view what) override;
 
  private:
   class Part;
+  class OnDevice;
   std::shared_ptr<Watcher> watcher_;
+  std::unique_ptr<OnDevice> on_device_;
   int exceptions_;  // that were under way when this was made
 };
 

@@ -1,16 +1,38 @@
 #include "core/train/assembly.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
+
 namespace ftrain {
 namespace {
 
-// What [device] plugin = "auto" means here. A job that wants another device names it.
-constexpr const char* automatic_device = "cpu";
+namespace fs = std::filesystem;
+
+// Device files: nvidia0, nvidia1, ...
+bool sees_nvidia_gpu(const fs::path& devices) {
+  if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) {
+    const std::string_view text = visible;
+    if (text.empty() || text == "-1" || text == "NoDevFiles") return false;
+  }
+  std::error_code failure;
+  for (const fs::directory_entry& entry : fs::directory_iterator(devices, failure)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("nvidia") && name.size() > 6 && name[6] >= '0' && name[6] <= '9') {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool has_library(const Registry& registry, const char* file) {
+  const auto& folders = registry.folders();
+  return std::any_of(folders.begin(), folders.end(),
+                     [&](const fs::path& folder) { return fs::exists(folder / file); });
+}
 
 std::unique_ptr<Device> make_device(const Job& job, Registry& registry) {
-  const Table table = job.root().table("device");
-  std::string name = table.text("plugin", "auto");
-  if (name == "auto") name = automatic_device;
-  return registry.create<Device>(name, table);
+  return registry.create<Device>(device_name(job, registry), job.root().table("device"));
 }
 
 std::vector<NamedPairs> make_pair_sets(const Table& verify, const VerifySettings& settings,
@@ -74,6 +96,12 @@ Assembly::Assembly(const Job& source, Registry& registry) {
   for (const std::string& name : settings.use) {
     observers.push_back(registry.create<Observer>(name, observer_table.table(name)));
   }
+}
+
+std::string device_name(const Job& job, const Registry& registry, const fs::path& devices) {
+  std::string name = job.root().table("device").text("plugin", "auto");
+  if (name != "auto") return name;
+  return sees_nvidia_gpu(devices) && has_library(registry, "cuda.so") ? "cuda" : "cpu";
 }
 
 std::filesystem::path Assembly::folder() const {

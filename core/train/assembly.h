@@ -61,6 +61,12 @@ struct FTRAIN_API Assembly {
   std::filesystem::path folder() const;
 };
 
+// The plugin that is the job's device. "auto" is an NVIDIA GPU where this process may see one (in
+// `devices`) and the plugin for it is there, and else the CPU; whether the GPU works is seen when
+// it is opened.
+FTRAIN_API std::string device_name(const Job& job, const Registry& registry,
+                                   const std::filesystem::path& devices = "/dev");
+
 // A registry that searches the job's [plugins] path too.
 FTRAIN_API std::unique_ptr<Registry> registry_for(const Job& job);
 

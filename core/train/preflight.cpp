@@ -370,4 +370,12 @@ std::string measure_ranks(Communicator& communicator) {
          " MiB), " + number("%.0f", latency * 1e6) + " us (8 bytes)";
 }
 
+std::string shared_text(Communicator& communicator, std::string text) {
+  auto length = static_cast<std::uint64_t>(text.size());
+  communicator.broadcast(&length, sizeof length, 0);
+  text.resize(static_cast<std::size_t>(length));
+  if (length > 0) communicator.broadcast(text.data(), text.size(), 0);
+  return text;
+}
+
 }  // namespace ftrain

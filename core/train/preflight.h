@@ -56,4 +56,7 @@ FTRAIN_API void check_layouts_agree(Communicator& communicator, const Program& s
 // Collective. "ranks: 4 on 2 machines, all-reduce 1.9 GB/s (16 MiB), 24 us (8 bytes)".
 FTRAIN_API std::string measure_ranks(Communicator& communicator);
 
+// The first rank's text, on every rank. Collective.
+std::string shared_text(Communicator& communicator, std::string text);
+
 }  // namespace ftrain

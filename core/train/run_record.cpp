@@ -1,6 +1,7 @@
 #include "core/train/run_record.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/base/error.h"
@@ -82,6 +83,14 @@ const RunSummary& RunRecord::summary(const std::string& state) {
   summary_.peak_memory_bytes = std::max(peak_of_ranks_, peak_memory_bytes());
   if (start_) summary_.seconds = seconds_since(*start_);
   return summary_;
+}
+
+// Class centers are updated before the gradient of the backbone is known.
+std::string skipped_text(const StepReport& report, bool scaled) {
+  const std::string step = "step " + std::to_string(report.step) + ": ";
+  if (!std::isfinite(report.loss)) return step + "the loss is not finite; the step changed nothing";
+  return step + "the gradient is not finite; the backbone stays as it was" +
+         (scaled ? ", and the loss scale is halved" : "");
 }
 
 }  // namespace ftrain

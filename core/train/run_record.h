@@ -44,4 +44,7 @@ class RunRecord {
   std::int64_t steps_ = 0, skipped_in_a_row_ = 0;
 };
 
+// What a step that was skipped left as it was, in a line for people. `scaled`: of a scaled loss.
+std::string skipped_text(const StepReport& report, bool scaled);
+
 }  // namespace ftrain

@@ -71,7 +71,7 @@ void LaunchSettings::configure(Keys& keys) {
       "machines for the ranks, each with its number of them: [\"a:8\", \"b:8\"]; none: this one");
   keys.bind("communicator", communicator,
             "the plugin that connects them; auto: mpi where a launcher of it is there, tcp where "
-            "MASTER_ADDR is set, else local (threads of one process)");
+            "MASTER_ADDR is set, else local (threads of one process); and nccl between GPUs");
   keys.bind("agent", agent, "what reaches the hosts: ssh unless given");
   keys.bind("max_restarts", max_restarts,
             "how often ranks that died are started again, from the last checkpoint", at_least(0));

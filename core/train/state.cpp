@@ -78,14 +78,49 @@ std::size_t part_of(const TensorType& type) {
   return type.layout.empty() ? std::min(count, part_elements) : count;
 }
 
-// Elements [first, first + count) from a mapped file, which is let go of behind each part.
+// What is stored in f32 may be continued in bf16, to the nearest, and the other way.
+void convert(DType from, const void* values, std::size_t count, DType to, void* made) {
+  if (from == DType::f32 && to == DType::bf16) {
+    in_parallel(count, [&](std::size_t i) {
+      static_cast<BF16*>(made)[i] = to_bf16(static_cast<const float*>(values)[i]);
+    });
+  } else {
+    in_parallel(count, [&](std::size_t i) {
+      static_cast<float*>(made)[i] = to_f32(static_cast<const BF16*>(values)[i]);
+    });
+  }
+}
+
+bool converts(DType from, DType to) {
+  return from == to || (from == DType::f32 && to == DType::bf16) ||
+         (from == DType::bf16 && to == DType::f32);
+}
+
+// Elements [first, first + count) of a state.
+void write_values(StateStore& store, const StateSpec& spec, std::size_t first, std::size_t count,
+                  DType dtype, const void* values) {
+  if (dtype == spec.type.dtype) return store.write_part(spec.name, first, count, values);
+  std::vector<std::byte> made(count * size_of(spec.type.dtype));
+  convert(dtype, values, count, spec.type.dtype, made.data());
+  store.write_part(spec.name, first, count, made.data());
+}
+
+// Elements [first, first + count) from those of a mapped file's tensor from `begin` on. The file is
+// let go of behind each part.
 template <class Forget>
 void write_in_parts(StateStore& store, const StateSpec& spec, std::size_t first, std::size_t count,
-                    const std::byte* from, const Forget& forget) {
-  const std::size_t size = size_of(spec.type.dtype), part = part_of(spec.type);
+                    const TensorView& view, std::size_t begin, const std::string& where,
+                    const Forget& forget) {
+  if (!converts(view.dtype, spec.type.dtype)) {
+    throw DataError(where + ": tensor '" + view.name + "' is " +
+                    std::string(safetensors_name(view.dtype)) + ", this job's is " +
+                    std::string(safetensors_name(spec.type.dtype)));
+  }
+  const std::size_t size = size_of(view.dtype), part = part_of(spec.type);
+  const auto* const from = static_cast<const std::byte*>(view.data) + begin * size;
   for (std::size_t done = 0; done < count; done += part) {
     const std::size_t now = std::min(part, count - done);
-    store.write_part(spec.name, first + done, now, from + done * size);
+    write_values(store, spec, first + done, now, view.dtype, from + done * size);
     forget(from + done * size, now * size);
   }
 }
@@ -94,17 +129,20 @@ void write_in_parts(StateStore& store, const StateSpec& spec, std::size_t first,
 void restore_state(StateStore& store, CheckpointReader& checkpoint, const StateSpec& spec) {
   const Shape& shape = spec.type.shape;
   const std::string where = checkpoint.path().string();
+  // What was trained without a scaled loss goes on with the first scale.
+  if (spec.name.starts_with("loss_scale") && !checkpoint.has(spec.name)) {
+    const auto first = static_cast<float>(spec.initializer.a);
+    return store.write(spec.name, &first);
+  }
   if (spec.rows == 0) {
     const TensorView& view = checkpoint.view(spec.name);
     if (view.shape != shape) wrong_shape(where, spec.name, spec.type, view.shape);
     write_in_parts(
-        store, spec, 0, static_cast<std::size_t>(shape.elements()),
-        static_cast<const std::byte*>(view.data),
+        store, spec, 0, static_cast<std::size_t>(shape.elements()), view, 0, where,
         [&](const void* part, std::size_t bytes) { checkpoint.forget(spec.name, part, bytes); });
     return;
   }
   const std::size_t row = shape[0] == 0 ? 0 : static_cast<std::size_t>(shape.elements() / shape[0]);
-  const std::size_t row_bytes = row * size_of(spec.type.dtype);
   const Rows mine{spec.first_row, spec.first_row + shape[0]};
   std::int64_t filled = 0, stored_rows = 0;
   const auto take = [&](const std::string& stored, Rows piece) {
@@ -119,9 +157,8 @@ void restore_state(StateStore& store, CheckpointReader& checkpoint, const StateS
     }
     write_in_parts(
         store, spec, static_cast<std::size_t>(first - mine.first) * row,
-        static_cast<std::size_t>(last - first) * row,
-        static_cast<const std::byte*>(view.data) +
-            static_cast<std::size_t>(first - piece.first) * row_bytes,
+        static_cast<std::size_t>(last - first) * row, view,
+        static_cast<std::size_t>(first - piece.first) * row, where,
         [&](const void* part, std::size_t bytes) { checkpoint.forget(stored, part, bytes); });
     filled += last - first;
   };
@@ -157,7 +194,7 @@ void initialize(StateStore& store, std::uint64_t seed) {
       in_parallel(last - first, [&](std::size_t i) {
         values[i] = static_cast<float>(first_value(spec.initializer, key, offset + first + i));
       });
-      store.write_part(spec.name, first, last - first, values.data());
+      write_values(store, spec, first, last - first, DType::f32, values.data());
     }
   }
 }
@@ -174,8 +211,9 @@ void load_initial_weights(StateStore& store, const InitSettings& init) {
       if (view.shape != spec.type.shape) {
         wrong_shape(init.backbone->string(), spec.name, spec.type, view.shape);
       }
-      store.write(spec.name, view.data);
-      file.forget(view.data, view.bytes());
+      write_in_parts(store, spec, 0, static_cast<std::size_t>(spec.type.shape.elements()), view, 0,
+                     init.backbone->string(),
+                     [&](const void* part, std::size_t bytes) { file.forget(part, bytes); });
     }
     for (const TensorView& view : file.tensors()) {
       if (view.name.ends_with("num_batches_tracked")) continue;
@@ -197,10 +235,9 @@ void load_initial_weights(StateStore& store, const InitSettings& init) {
                         Shape{spec.rows, spec.type.shape[1]}.text());
       }
       const auto skip = static_cast<std::size_t>(spec.first_row * spec.type.shape[1]);
-      write_in_parts(
-          store, spec, 0, static_cast<std::size_t>(spec.type.shape.elements()),
-          reinterpret_cast<const std::byte*>(static_cast<const float*>(view.data) + skip),
-          [&](const void* part, std::size_t bytes) { file.forget(part, bytes); });
+      write_in_parts(store, spec, 0, static_cast<std::size_t>(spec.type.shape.elements()), view,
+                     skip, init.centers->string(),
+                     [&](const void* part, std::size_t bytes) { file.forget(part, bytes); });
     }
   }
 }

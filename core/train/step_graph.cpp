@@ -53,6 +53,7 @@ class StepGraph {
     label_ = graph_->input("label", {DType::i64, {parts_ * batch_}});
     rate_ = graph_->input("rate", {DType::f32, {}});
     build_.step = graph_->input("step", {DType::i64, {}});
+    if (const auto scaling = assembly.device->loss_scaling()) add_loss_scale(*scaling);
     build_.seed = assembly.seed();
     build_.rank = rank;
     build_.ranks = ranks;
@@ -107,6 +108,9 @@ class StepGraph {
     // in one go with what stands behind them, so they are added in the end.
     const std::vector<Value> earlier = std::move(gradients_);
     std::vector<Seed> seeds = centers.seeds;
+    if (loss_scale_.value.valid()) {
+      for (Seed& seed : seeds) seed.gradient = ops::scale_by(seed.gradient, loss_scale_.value);
+    }
     for (std::size_t i = 0; i < earlier.size(); ++i) {
       if (!is_vector(parameters_[i])) seeds.push_back({parameters_[i], earlier[i]});
     }
@@ -120,6 +124,18 @@ class StepGraph {
     for (std::size_t i = 0; i < earlier.size(); ++i) {
       if (is_vector(parameters_[i])) gradients_[i] = ops::add(earlier[i], gradients_[i]);
     }
+  }
+
+  // The state of this rank is every rank's: ok is the same on all of them.
+  void add_loss_scale(const LossScaling& scaling) {
+    const auto scalar = [&](const char* name, double first) {
+      return graph_->state({.role = StateSpec::Role::slot,
+                            .name = name,
+                            .type = {DType::f32, {}},
+                            .initializer = {Initializer::Kind::constant, first}});
+    };
+    loss_scale_ = {scalar("loss_scale", scaling.initial), scalar("loss_scale_steps", 0),
+                   scaling.interval};
   }
 
   static bool is_vector(Value parameter) { return parameter.shape().rank() <= 1; }
@@ -137,11 +153,19 @@ class StepGraph {
   // Sums over ranks, guards, updates, fetches.
   void finish() {
     const auto grads = assembly_.parallelism->reduce(step_build(parts_ - 1), std::move(gradients_));
-    const Value squared = ops::squared_norm(grads);
+    // Gradients of a scaled loss stay as they are: their norm and what they are multiplied with in
+    // the update carry the scale's inverse, so that no pass over them is needed.
+    const bool scaled = loss_scale_.value.valid();
+    const Value inverse = scaled ? ops::reciprocal(loss_scale_.value) : Value();
+    Value squared = ops::squared_norm(grads);
     const Value ok = ops::all_finite({loss_, squared});
+    if (scaled) squared = ops::scale_by(ops::scale_by(squared, inverse), inverse);
     const Optimizer& optimizer = *assembly_.optimizer;
-    const Value coefficient =
-        optimizer.clip ? ops::clip_coefficient(squared, *optimizer.clip) : Value();
+    Value coefficient = inverse;
+    if (optimizer.clip) {
+      coefficient = ops::clip_coefficient(squared, *optimizer.clip);
+      if (scaled) coefficient = ops::scale_by(coefficient, inverse);
+    }
     const auto update = optimizer.update();
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const Value parameter = parameters_[i];
@@ -156,6 +180,10 @@ class StepGraph {
                             policy.rate_factor, policy.decay);
     }
     for (const auto& write : build_.at_end) write(ok);
+    if (scaled) {
+      ops::update_loss_scale(loss_scale_.value, loss_scale_.steps, ok,
+                             {.interval = loss_scale_.interval});
+    }
 
     graph_->fetch("loss", loss_);
     graph_->fetch("gradient_norm", ops::sqrt(squared));
@@ -171,6 +199,10 @@ class StepGraph {
   std::vector<Value> parameters_;  // last first
   std::vector<Value> gradients_;   // of the parts so far
   PartialGradients so_far_;
+  struct {
+    Value value, steps;  // invalid where the loss is not scaled
+    std::int64_t interval = 0;
+  } loss_scale_;
   Value loss_;
 };
 

@@ -18,8 +18,11 @@ namespace ftrain {
 // effect). A step whose loss is not finite changes no parameter, slot or statistic. One whose loss
 // is finite and whose backbone gradient is not changes class centers alone: their update precedes
 // the backward walk, and a finite loss bounds it.
-// ShapeError when the backbone's output is no [batch, width]; ConfigError when batch-norm
-// statistics cannot be what the job says.
+// Where the device wants the loss scaled (Device::loss_scaling), the seeds of the backward walk to
+// the backbone are multiplied with the state "loss_scale"; gradient_norm and the updates are free
+// of it. A step that is not ok halves the scale, many good ones in a row double it. The class
+// centers' own step is not scaled: it is made in f32. ShapeError when the backbone's output is no
+// [batch, width]; ConfigError when batch-norm statistics cannot be what the job says.
 FTRAIN_API std::unique_ptr<Graph> training_graph(const Assembly& assembly, std::int64_t classes,
                                                  int rank, int ranks);
 

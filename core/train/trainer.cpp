@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -11,7 +12,9 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/data/loader.h"
+#include "core/runtime/answers.h"
 #include "core/train/durable_file.h"
+#include "core/train/memory_advice.h"
 #include "core/train/preflight.h"
 #include "core/train/process.h"
 #include "core/train/run_checkpoints.h"
@@ -34,21 +37,6 @@ double seconds_since(Clock::time_point start) {
 
 // Of a run folder: the kernels that measuring chose when the run began.
 constexpr const char* kernels_file = "kernels.json";
-
-// Empty when there is no such file.
-std::string content_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// The first rank's text, on every rank.
-std::string shared_text(Communicator& communicator, std::string text) {
-  auto length = static_cast<std::uint64_t>(text.size());
-  communicator.broadcast(&length, sizeof length, 0);
-  text.resize(static_cast<std::size_t>(length));
-  if (length > 0) communicator.broadcast(text.data(), text.size(), 0);
-  return text;
-}
 
 }  // namespace
 
@@ -159,10 +147,12 @@ class Trainer::Run {
       return a.device->prepare(*graph, store_.get(), communicator_);
     });
     if (communicator_) check_layouts_agree(*communicator_, *program, a.device->summary());
-    step_ = a.device->compile(std::move(*program), *store_, communicator_);
+    with_advice(growth_of(*program->graph, true, "[dataset] batch", a.data.batch, classes),
+                [&] { step_ = a.device->compile(std::move(*program), *store_, communicator_); });
     if (!verification_->wanted()) return;
     in_turn([&] { return verification_->prepare(*store_); });
-    verification_->compile(std::move(*program), *store_);
+    with_advice(growth_of(*program->graph, false, "[verify] batch", a.verify.batch, 0),
+                [&] { verification_->compile(std::move(*program), *store_); });
   }
 
   void announce(std::int64_t classes, const std::string& ranks) {
@@ -196,7 +186,9 @@ class Trainer::Run {
               std::to_string(global_batch()) + " samples, " + std::to_string(steps_per_epoch_) +
               " steps an epoch");
     log::info("memory: " + mib(plan.resident_bytes) + " resident, " + mib(plan.arena_bytes) +
-              " arena" + (place_.size > 1 ? " on each rank" : ""));
+              " arena" +
+              (plan.host_bytes > 0 ? ", " + mib(plan.host_bytes) + " in the host's memory" : "") +
+              (place_.size > 1 ? " on each rank" : ""));
     announced_ = true;
     const RunInfo info{assembly_.job.name, folder_,        steps_,
                        steps_per_epoch_,   global_batch(), done_};
@@ -236,25 +228,23 @@ class Trainer::Run {
   }
 
   StepReport step() {
-    const Assembly& a = assembly_;
     const Clock::time_point begin = Clock::now();
     const double waited = loader_->wait_seconds();
-    if (communicator_) working_on("step " + std::to_string(done_ + 1) + ": waiting for its data");
-    const Batch& batch = loader_->next();
-    check_labels(batch);
-    if (communicator_) working_on("step " + std::to_string(done_ + 1) + ": computing");
-    const auto rate =
-        static_cast<float>(a.optimizer->rate * a.schedule->factor(done_, steps_, steps_per_epoch_));
-    step_->write("image", batch.images.data());
-    step_->write("label", batch.labels.data());
-    step_->write("rate", &rate);
-    step_->write("step", &done_);
-    if (a.run.timeline == done_ + 1) {
+    const auto rate = rate_of(done_);
+    if (input_step_ != done_) bring_inputs(done_);
+    if (input_error_) std::rethrow_exception(input_error_);
+    const std::string number = "step " + std::to_string(done_ + 1);
+    working_on(number + ": computing");
+    if (assembly_.run.timeline == done_ + 1) {
       write_timeline(folder_, place_.rank, step_->run_with_timeline());
     } else {
       step_->run();
     }
-    loader_->release();
+    // A device that only took the step on works meanwhile.
+    if (done_ + 1 < last_step_) {
+      bring_inputs(done_ + 1);
+      working_on(number + ": computing");
+    }
     const float loss = fetch("loss"), norm = fetch("gradient_norm"), ok = fetch("ok");
     ++done_;
     const double seconds = seconds_since(begin);
@@ -270,10 +260,33 @@ class Trainer::Run {
         .skipped = ok == 0.0f};
     record_.set_skipped_samples(loader_->skipped());
     if (record_.add(report, seconds, wait) && first()) {
-      log::warning("step " + std::to_string(done_) +
-                   ": loss or gradient is not finite; the step changed nothing");
+      log::warning(skipped_text(report, assembly_.device->loss_scaling().has_value()));
     }
     return report;
+  }
+
+  float rate_of(std::int64_t step) const {
+    return static_cast<float>(assembly_.optimizer->rate *
+                              assembly_.schedule->factor(step, steps_, steps_per_epoch_));
+  }
+
+  // Writes the inputs of the step behind `step` steps. What is wrong with its data is its own
+  // failure, not that of the step before.
+  void bring_inputs(std::int64_t step) {
+    working_on("step " + std::to_string(step + 1) + ": waiting for its data");
+    input_step_ = step;
+    try {
+      const Batch& batch = loader_->next();
+      check_labels(batch);
+      const float rate = rate_of(step);
+      step_->write("image", batch.images.data());
+      step_->write("label", batch.labels.data());
+      step_->write("rate", &rate);
+      step_->write("step", &step);
+      loader_->release();
+    } catch (const DataError&) {
+      input_error_ = std::current_exception();
+    }
   }
 
   float fetch(const char* name) {
@@ -346,8 +359,10 @@ class Trainer::Run {
   RankPlace place_;
   std::filesystem::path folder_;
   std::int64_t steps_ = 0, last_step_ = 0, steps_per_epoch_ = 0;
-  std::int64_t done_ = 0;  // steps
-  int signal_ = 0;         // that the ranks agreed to stop for
+  std::int64_t done_ = 0;         // steps
+  std::int64_t input_step_ = -1;  // the steps behind which the inputs that were written belong
+  std::exception_ptr input_error_;
+  int signal_ = 0;  // that the ranks agreed to stop for
   bool announced_ = false;
 
   // Executables and states must go before the device, the loader before the data set.

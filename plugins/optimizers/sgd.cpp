@@ -16,14 +16,15 @@ using ftrain::UpdateScalars;
 #define FTRAIN_EVERY_ISA
 #endif
 
+template <class Formula>
 class SgdUpdate final : public ftrain::Update {
  public:
-  explicit SgdUpdate(ftrain::Sgd formula) : formula_(formula) {
+  explicit SgdUpdate(Formula formula) : formula_(formula) {
     functor = &formula_;
     f32 = run<float>;
     f64 = run<double>;
 #ifdef FTRAIN_CUDA
-    cuda = ftrain::device_update<ftrain::Sgd>();
+    cuda = ftrain::device_update<Formula>();
 #endif
   }
   std::string text() const override {
@@ -34,15 +35,21 @@ class SgdUpdate final : public ftrain::Update {
   template <class T>
   FTRAIN_EVERY_ISA static void run(const void* functor, T* parameter, T* const* slots,
                                    const T* gradient, std::int64_t count, const UpdateScalars& s) {
-    const ftrain::Sgd formula = *static_cast<const ftrain::Sgd*>(functor);
-    T* const velocity = slots[0];
+    const Formula formula = *static_cast<const Formula*>(functor);
     const T rate = T(s.rate), decay = T(s.decay), coefficient = T(s.coefficient);
-    for (std::int64_t i = 0; i < count; ++i) {
-      formula.step(parameter[i], velocity[i], gradient[i], rate, decay, coefficient);
+    if constexpr (Formula::slots == 0) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        formula.step(parameter[i], gradient[i], rate, decay, coefficient);
+      }
+    } else {
+      T* const velocity = slots[0];
+      for (std::int64_t i = 0; i < count; ++i) {
+        formula.step(parameter[i], velocity[i], gradient[i], rate, decay, coefficient);
+      }
     }
   }
 
-  ftrain::Sgd formula_;
+  Formula formula_;
 };
 
 struct SgdOptimizer final : ftrain::Optimizer {
@@ -51,13 +58,18 @@ struct SgdOptimizer final : ftrain::Optimizer {
 
   void configure(ftrain::Keys& keys) override {
     Optimizer::configure(keys);
-    keys.bind("momentum", momentum, "share of the velocity kept from step to step",
+    keys.bind("momentum", momentum,
+              "share of the velocity kept from step to step; 0: no velocity is stored",
               ftrain::between(0, 1));
     keys.bind("nesterov", nesterov, "look ahead along the velocity");
   }
-  std::vector<std::string> slots() const override { return {"momentum"}; }
+  std::vector<std::string> slots() const override {
+    return momentum == 0 ? std::vector<std::string>() : std::vector<std::string>{"momentum"};
+  }
   std::shared_ptr<const ftrain::Update> update() const override {
-    return std::make_shared<SgdUpdate>(ftrain::Sgd{static_cast<float>(momentum), nesterov});
+    using namespace ftrain;
+    if (momentum == 0) return std::make_shared<SgdUpdate<PlainSgd>>(PlainSgd());
+    return std::make_shared<SgdUpdate<Sgd>>(Sgd{static_cast<float>(momentum), nesterov});
   }
 };
 

@@ -3,3 +3,4 @@
 #include "plugins/optimizers/update_cuda.cuh"
 
 template const void* ftrain::device_update<ftrain::Sgd>();
+template const void* ftrain::device_update<ftrain::PlainSgd>();

@@ -21,4 +21,14 @@ struct Sgd {
   }
 };
 
+// The same with momentum 0, where no velocity need be kept: one tensor less for each parameter.
+struct PlainSgd {
+  static constexpr int slots = 0;
+
+  template <class T>
+  FTRAIN_HD void step(T& weight, T gradient, T rate, T decay, T coefficient) const {
+    weight -= rate * (coefficient * gradient + decay * weight);
+  }
+};
+
 }  // namespace ftrain

@@ -6,8 +6,11 @@
 //   margin_loss            stats, norms, target -> loss, log_sum
 //   class_center_backward  features, norms, labels, weight, target, log_sum, inverse, rows,
 //                          cosines, earlier (either may be invalid) -> dweight, dfeatures
-//   class_center_update    the same, then rate, ok, slots... -> dfeatures
+//   class_center_update    the same, then rate, ok, step (invalid unless bf16), slots...
+//                          -> dfeatures
 //   sample_classes         labels, step -> rows
+//
+// The weight and its slots may be bf16 where features are f32; everything made of them is f32.
 #include "core/graph/opdef.h"
 #include "core/graph/ops.h"
 
@@ -21,11 +24,18 @@ Attributes attributes_of(const ops::ClassCenters& c) {
           {"keep_cosines", c.keep_cosines}};
 }
 
+bool w_type_fits(const Node& node, std::size_t weight) {
+  const DType features = node.input(0).dtype, centers = node.input(weight).dtype;
+  return centers == features || (centers == DType::bf16 && features == DType::f32);
+}
+
 void require_operands(const Node& node, std::size_t labels, std::size_t weight) {
   const Shape& x = node.input(0).shape;
   const Shape& w = node.input(weight).shape;
   require(x.rank() == 2 && w.rank() == 2 && x[1] == w[1], node,
           "features must be [B, D] and class centers [C, D] of one width D");
+  require(w_type_fits(node, weight), node,
+          "class centers must be of the features' type, or bf16 beside f32");
   require(node.input(labels).dtype == DType::i64 && node.input(labels).shape == Shape{x[0]}, node,
           "labels must be i64 [B]");
 }
@@ -61,11 +71,11 @@ std::vector<TensorType> infer_loss(const Node& node) {
   return {{dtype, Shape{}}, {dtype, Shape{stats[1]}}};
 }
 
-constexpr std::size_t first_slot = 12;
+constexpr std::size_t step = 12, first_slot = 13;
 
 // Of the gradient of the walked rows.
 TensorType gradient_type(const Node& node) {
-  return {node.input(3).dtype, Shape{node.input(6).shape[0], node.input(3).shape[1]}};
+  return {node.input(0).dtype, Shape{node.input(6).shape[0], node.input(3).shape[1]}};
 }
 
 void require_walk(const Node& node) {
@@ -93,6 +103,14 @@ std::vector<TensorType> infer_update(const Node& node) {
   require_walk(node);
   for (std::size_t i = first_slot; i < node.inputs.size(); ++i) {
     require(node.input(i).shape == node.input(3).shape, node, "slots must have weight's shape");
+    require(node.input(i).dtype == node.input(3).dtype, node, "slots must be of weight's type");
+  }
+  if (node.input(3).dtype == DType::bf16) {
+    require(node.inputs[step].valid(), node, "class centers in bf16 are rounded by the step");
+  }
+  if (node.inputs[step].valid()) {
+    require(node.input(step).dtype == DType::i64 && node.input(step).shape.rank() == 0, node,
+            "the step must be an i64 scalar");
   }
   return {node.input(0)};
 }
@@ -159,9 +177,10 @@ Value class_center_update(Value features, Value norms, Value labels, Value weigh
   attributes.set("rate_factor", update.rate_factor);
   attributes.set("decay", update.decay);
   attributes.set("all_rows", update.all_rows);
+  if (update.step.valid()) attributes.set("seed", static_cast<std::int64_t>(update.seed));
   std::vector<Value> inputs{
-      features, norms,         labels,         weight, target, log_sum, stats.inverse_norms,
-      rows,     stats.cosines, update.earlier, rate,   ok};
+      features, norms,         labels,         weight, target, log_sum,    stats.inverse_norms,
+      rows,     stats.cosines, update.earlier, rate,   ok,     update.step};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   return features.graph().emit(update_op, std::move(inputs), std::move(attributes));
 }

@@ -14,6 +14,16 @@ std::vector<TensorType> infer_scalar(const Node& node) {
 const OpDef clip_op{.name = "clip_coefficient", .infer = infer_scalar};
 const OpDef finite_op{.name = "all_finite", .infer = infer_scalar};
 const OpDef sqrt_op{.name = "sqrt", .infer = infer_scalar};
+const OpDef reciprocal_op{.name = "reciprocal", .infer = infer_scalar};
+
+std::vector<TensorType> infer_loss_scale(const Node& node) {
+  infer_scalar(node);
+  return {};
+}
+const OpDef loss_scale_op{
+    .name = "update_loss_scale", .infer = infer_loss_scale, .writes = [](const Node&) {
+      return std::vector<int>{0, 1};
+    }};
 const OpDef constant_op{.name = "constant", .infer = infer_scalar};
 
 }  // namespace
@@ -29,6 +39,14 @@ Value all_finite(std::vector<Value> scalars) {
 }
 Value sqrt(Value x) {
   return x.graph().emit(sqrt_op, {x});
+}
+Value reciprocal(Value x) {
+  return x.graph().emit(reciprocal_op, {x});
+}
+void update_loss_scale(Value scale, Value steps, Value ok, const LossScale& options) {
+  scale.graph().emit(
+      loss_scale_op, {scale, steps, ok},
+      {{"growth", options.growth}, {"backoff", options.backoff}, {"interval", options.interval}});
 }
 Value constant(Graph& graph, double value) {
   return graph.emit(constant_op, {}, {{"value", value}});

@@ -8,9 +8,12 @@ std::vector<TensorType> infer_image(const Node& node) {
   const Shape& x = node.input(0).shape;
   require(node.input(0).dtype == DType::u8 && x.rank() == 4 && x[3] == 3, node,
           "the image must be u8 [N, H, W, 3]");
-  // A device that computes in bf16 says so with the attribute "to".
-  const bool bf16 = node.attributes.has("to") && node.attributes.text("to") == "bf16";
-  return {{bf16 ? DType::bf16 : DType::f32, Shape{x[0], 3, x[1], x[2]}}};
+  // A device that computes in 16 bits says so with the attribute "to".
+  DType made = DType::f32;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    if (node.attributes.has("to") && node.attributes.text("to") == name_of(dtype)) made = dtype;
+  }
+  return {{made, Shape{x[0], 3, x[1], x[2]}}};
 }
 
 const OpDef image_op{.name = "image_normalize", .infer = infer_image};

@@ -3,59 +3,31 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/graph/opdef.h"
 #include "core/graph/passes.h"
+#include "core/graph/rewrite/fuse.h"
+#include "core/graph/rewrite/kept.h"
+#include "core/graph/rewrite/merge_updates.h"
+#include "core/graph/rewrite/precision.h"
+#include "core/graph/rewrite/recompute.h"
+#include "core/runtime/beside.h"
 #include "core/train/process.h"
 #include "plugins/devices/cpu/executable.h"
 #include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/layout.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 #include "plugins/devices/cpu/rewrite/depthwise.h"
 #include "plugins/devices/cpu/rewrite/fold.h"
-#include "plugins/devices/cpu/rewrite/fuse.h"
 #include "plugins/devices/cpu/rewrite/layouts.h"
-#include "plugins/devices/cpu/rewrite/merge_updates.h"
-#include "plugins/devices/cpu/rewrite/precision.h"
-#include "plugins/devices/cpu/rewrite/recompute.h"
 #include "plugins/devices/cpu/store.h"
 #include "plugins/devices/cpu/threads.h"
 #include "plugins/devices/cpu/tune/tuner.h"
 #include "plugins/devices/cpu/winograd/winograd.h"
 
 namespace ftrain::cpu {
-namespace {
-
-// By node, the one before which it is done: for a collective that runs beside the kernels the first
-// kernel that uses what it or a collective behind it makes; itself for all others.
-std::vector<std::int32_t> first_waits(const Graph& graph) {
-  std::vector<std::int32_t> first(static_cast<std::size_t>(graph.size()));
-  std::iota(first.begin(), first.end(), 0);
-  // Of each collective the first kernel among its users, views aside.
-  std::vector<std::int32_t> user(first.size(), graph.size());
-  for (std::int32_t i = 0; i < graph.size(); ++i) {
-    const Node& node = graph.node(i);
-    if (node.op->view || node.op->collective) continue;
-    for (Value input : node.inputs) {
-      if (!input.valid()) continue;
-      while (input.node().op->view) input = input.node().inputs[0];
-      std::int32_t& mine = user[static_cast<std::size_t>(input.node_index())];
-      mine = std::min(mine, i);
-    }
-  }
-  std::int32_t next = graph.size();
-  for (std::int32_t i = graph.size(); i-- > 0;) {
-    if (!graph.node(i).op->collective) continue;
-    next = std::min(next, user[static_cast<std::size_t>(i)]);
-    first[static_cast<std::size_t>(i)] = next;
-  }
-  return first;
-}
-
-}  // namespace
-
 void CpuDevice::configure(Keys& keys) {
   keys.bind("threads", threads, "threads of a rank; 0: its share of the process's cores",
             at_least(0));
@@ -167,13 +139,13 @@ Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
   program.graph = remove_dead(*merge_common(graph));
   if (kernel_choice != "reference") {
     program.graph = fold(*program.graph, environment);
-    program.graph = ftrain::cpu::recompute(*program.graph, recompute);
+    program.graph = ftrain::recompute(*program.graph, recompute);
   }
-  if (options_.bf16) program.graph = lower_precision(*program.graph);
+  if (options_.bf16) program.graph = lower_precision(*program.graph, DType::bf16);
   if (kernel_choice != "reference") {
     program.graph = remove_dead(*assign_layouts(*program.graph, kernels_, environment, store));
     program.graph = fuse_depthwise(*program.graph);
-    program.graph = remove_dead(*fuse(*program.graph, environment));
+    program.graph = remove_dead(*fuse(*program.graph, takes_fused_norms));
     program.graph = merge_updates(*program.graph);
   }
   if (overlaps(communicator)) program.graph = advance_collectives(*program.graph);

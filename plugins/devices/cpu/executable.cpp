@@ -2,14 +2,13 @@
 
 #include <omp.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <functional>
 
 #include "core/base/error.h"
 #include "core/base/suggest.h"
 #include "core/graph/opdef.h"
+#include "core/runtime/beside.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 
 namespace ftrain::cpu {
@@ -43,18 +42,6 @@ std::vector<std::unique_ptr<Kernel>> bound_nowhere(const Program& program,
     kernels.back()->bind(inputs, outputs, nowhere);
   }
   return kernels;
-}
-
-bool Touched::meets(const Touched& other) const {
-  const auto overlap = [](const std::vector<Range>& a, const std::vector<Range>& b) {
-    return std::any_of(a.begin(), a.end(), [&](const Range& mine) {
-      return std::any_of(b.begin(), b.end(), [&](const Range& theirs) {
-        return std::less<>()(mine.begin, theirs.end) && std::less<>()(theirs.begin, mine.end);
-      });
-    });
-  };
-  return overlap(writes, other.writes) || overlap(writes, other.reads) ||
-         overlap(reads, other.writes);
 }
 
 CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironment& environment,
@@ -104,44 +91,16 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
   thread_ = std::make_unique<CollectiveThread>(std::move(collectives));
 }
 
-// Collectives run in order, so a launch that waits for one has waited for all before it.
 void CpuExecutable::find_waits() {
-  std::vector<Touched> collectives;
-  std::size_t waited = 0;
-  for (Launch& launch : launches_) {
-    Touched mine = touched(program_.graph->node(launch.node));
-    if (launch.release > 0) {
-      collectives.push_back(std::move(mine));
-      continue;
-    }
-    for (std::size_t k = collectives.size(); k > waited; --k) {
-      if (!mine.meets(collectives[k - 1])) continue;
-      waited = k;
-      launch.waits = k;
-    }
+  std::vector<BesideLaunch> launches;
+  for (const Launch& launch : launches_) {
+    const Node& node = program_.graph->node(launch.node);
+    launches.push_back({touched_by(
+                            program_, node, [this](Value value) { return address(value); }, arena_),
+                        launch.release > 0});
   }
-}
-
-Touched CpuExecutable::touched(const Node& node) const {
-  Touched touched;
-  const auto add = [](std::vector<Touched::Range>& ranges, const char* begin, std::size_t bytes) {
-    if (bytes > 0) ranges.push_back({begin, begin + bytes});
-  };
-  for (const Value& input : node.inputs) {
-    if (input.valid()) add(touched.reads, address(input), input.type().bytes());
-  }
-  for (const int w : written_inputs(node)) {
-    const Value& state = node.inputs[static_cast<std::size_t>(w)];
-    add(touched.writes, address(state), state.type().bytes());
-  }
-  for (std::size_t o = 0; o < node.outputs.size(); ++o) {
-    const Value output(program_.graph.get(), node.index, static_cast<std::int32_t>(o));
-    add(touched.writes, address(output), node.outputs[o].bytes());
-  }
-  const Block& scratch = program_.plan.scratch[static_cast<std::size_t>(node.index)];
-  if (scratch.home == Block::Home::arena)
-    add(touched.writes, arena_ + scratch.offset, scratch.bytes);
-  return touched;
+  const std::vector<std::size_t> waits = waits_of(launches);
+  for (std::size_t i = 0; i < launches_.size(); ++i) launches_[i].waits = waits[i];
 }
 
 char* CpuExecutable::address(Value value) const {

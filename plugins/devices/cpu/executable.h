@@ -20,16 +20,6 @@ namespace ftrain::cpu {
 std::vector<std::unique_ptr<Kernel>> bound_nowhere(const Program& program,
                                                    const KernelEnvironment& environment);
 
-// The memory that a launch reads, and what it writes.
-struct Touched {
-  struct Range {
-    const char *begin = nullptr, *end = nullptr;
-  };
-  std::vector<Range> reads, writes;
-  // Whether one of the two writes what the other touches.
-  bool meets(const Touched& other) const;
-};
-
 class CpuExecutable final : public Executable {
  public:
   // `environment` lives on in the kernels that keep its communicator. `overlap`: collectives run
@@ -47,7 +37,6 @@ class CpuExecutable final : public Executable {
   using Time = CollectiveThread::Time;
 
   void find_waits();
-  Touched touched(const Node& node) const;
   char* address(Value value) const;
   template <bool timed>
   void go(std::vector<TimelineEvent>* events);

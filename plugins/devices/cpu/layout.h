@@ -25,6 +25,13 @@ inline std::string blocked_layout(std::int64_t block) {
   return block == 16 ? "aBcd16b" : block == 8 ? "aBcd8b" : row_major;
 }
 
+// Whether the kernels of fused norms take this activation.
+inline bool takes_fused_norms(const TensorType& x) {
+  if (x.dtype != DType::f32 && x.dtype != DType::bf16) return false;
+  if (x.shape.rank() == 4) return channel_block(x.layout) > 1;
+  return x.layout == row_major && x.shape[1] % 8 == 0;
+}
+
 // The block for this instruction set: one AVX-512 register, or one AVX2 register (two of SSE).
 inline std::int64_t preferred_block(const std::string& isa) {
   return isa == "avx512" ? 16 : 8;

@@ -279,5 +279,27 @@ TEST(Plan, CountsResidentBytesAndFindsThePeak) {
   EXPECT_EQ(plan.peak_node, 4);
 }
 
+TEST(Plan, CountsStatesOfTheHostsMemoryApart) {
+  Graph g;
+  const Value x = g.input("x", {DType::f32, {16, 4}});
+  const Value w = g.state({.name = "w", .type = {DType::f32, {5, 4}}});
+  const Value large = g.state(
+      {.name = "large", .type = {DType::f32, {1000, 4}}, .memory = StateSpec::Memory::host});
+  g.fetch("y", ops::matmul(ops::matmul(x, w, false, true), ops::slice_rows(large, 0, 5)));
+  const Plan one_memory = plan_memory(g, {});
+  EXPECT_EQ(one_memory.resident_bytes, 256u + 128u + 16000u);
+  EXPECT_EQ(one_memory.state_bytes, 128u + 16000u);
+  EXPECT_EQ(one_memory.host_bytes, 0u);
+  EXPECT_EQ(one_memory.values[2][0].home, Block::Home::resident);
+  PlanRequest request;
+  request.host_apart = true;
+  const Plan two = plan_memory(g, request);
+  EXPECT_EQ(two.resident_bytes, 256u + 128u);
+  EXPECT_EQ(two.state_bytes, 128u);
+  EXPECT_EQ(two.host_bytes, 16000u);
+  EXPECT_EQ(two.values[1][0].home, Block::Home::resident);
+  EXPECT_EQ(two.values[2][0].home, Block::Home::host);
+}
+
 }  // namespace
 }  // namespace ftrain

@@ -116,6 +116,7 @@ TEST(Optimizer, GivesDecayByNameAndRank) {
 struct Split final : Parallelism {
   using Parallelism::Centers;
   using Parallelism::centers;
+  using Parallelism::row_update;
   using Parallelism::Shard;
   using Parallelism::shard;
   ClassCenterStep class_centers(const StepBuild&, Value, Value, PartialGradients&) const override {
@@ -143,7 +144,7 @@ TEST(Parallelism, MakesCentersThatKnowTheirPlaceInTheWhole) {
   const Plain optimizer;
   const StepBuild build{g, 1, 4, 8, 37, 5, {}, {}, optimizer, nullptr};
   const Value embedding = g.input("x", {DType::f32, {8, 16}});
-  const auto [weight, slots] = Split::centers(build, embedding, Split::shard(37, 1, 4));
+  const auto [weight, slots] = Split().centers(build, embedding, Split::shard(37, 1, 4));
   const StateSpec& spec = g.state_of(weight)->spec;
   EXPECT_EQ(spec.name, "centers.weight");
   EXPECT_EQ(spec.type, (TensorType{DType::f32, {9, 16}}));
@@ -153,6 +154,26 @@ TEST(Parallelism, MakesCentersThatKnowTheirPlaceInTheWhole) {
   EXPECT_EQ(g.state_of(slots[1])->spec.name, "centers.weight.second");
   EXPECT_EQ(g.state_of(slots[1])->spec.role, StateSpec::Role::slot);
   EXPECT_EQ(g.state_of(slots[1])->spec.first_row, 10);
+}
+
+TEST(Parallelism, StoresCentersAsItsKeysSay) {
+  Graph g;
+  const Plain optimizer;
+  StepBuild build{g, 1, 4, 8, 37, 5, {}, {}, optimizer, nullptr};
+  build.step = g.input("step", {DType::i64, {}});
+  const Value embedding = g.input("x", {DType::f32, {8, 16}});
+  Split split;
+  EXPECT_FALSE(split.row_update(build).step.valid());
+  split.centers_precision = "bf16";
+  split.centers_memory = "host";
+  const auto [weight, slots] = split.centers(build, embedding, Split::shard(37, 1, 4));
+  for (const Value& state : {weight, slots[0], slots[1]}) {
+    const StateSpec& spec = g.state_of(state)->spec;
+    EXPECT_EQ(spec.type, (TensorType{DType::bf16, {9, 16}}));
+    EXPECT_EQ(spec.memory, StateSpec::Memory::host);
+  }
+  EXPECT_EQ(split.row_update(build).step, build.step);
+  EXPECT_EQ(split.row_update(build).seed, 5u);
 }
 
 TEST(Parallelism, ReducesGradientsInBuckets) {

@@ -258,6 +258,24 @@ TEST_F(CheckpointSaverTest, FewClassesLeaveRanksWithoutRows) {
   }
 }
 
+// The loss's scale is saved as what it is; a job that had none gives way to the first one.
+TEST_F(CheckpointSaverTest, TheLosssScaleGoesOnOrBegins) {
+  StateSpec scale = spec("loss_scale", {}, Role::slot);
+  scale.initializer = {Initializer::Kind::constant, 65536};
+  for (const bool had_one : {true, false}) {
+    const auto store = states_of(0, 1, false);
+    if (had_one) store->add(scale);
+    fill(*store, 0);
+    CheckpointSaver saver(folder_, "faces", *store, nullptr, true);
+    saver.begin(1, {});
+    CheckpointReader reader(saver.finish());
+    const auto got = states_of(0, 1, false);
+    got->add(scale);
+    restore(*got, reader);
+    EXPECT_EQ(got->values("loss_scale")[0], had_one ? store->values("loss_scale")[0] : 65536.0f);
+  }
+}
+
 // A rank that fails is named; the others only hear of it; nothing is left, nothing old touched.
 TEST_F(CheckpointSaverTest, AFailingRankIsNamedAndLeavesNothing) {
   for (const bool asynchronous : {true, false}) {

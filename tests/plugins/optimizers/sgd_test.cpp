@@ -21,7 +21,8 @@ template <class T>
 void follows_the_rule(double momentum, bool nesterov, double tolerance) {
   const auto optimizer = make("momentum = " + std::to_string(momentum) +
                               "\nnesterov = " + (nesterov ? "true" : "false"));
-  ASSERT_EQ(optimizer->slots(), std::vector<std::string>{"momentum"});
+  const std::vector<std::string> slots_kept{"momentum"};
+  ASSERT_EQ(optimizer->slots(), momentum == 0 ? std::vector<std::string>() : slots_kept);
   const auto update = optimizer->update();
   const double decay = 0.01, clip = 0.5;
   std::vector<T> w{1, -2, 0.5}, v{0, 0, 0};
@@ -41,7 +42,9 @@ void follows_the_rule(double momentum, bool nesterov, double tolerance) {
           nesterov ? d + static_cast<double>(static_cast<float>(momentum)) * want_v[i] : want_v[i];
       want_w[i] -= rate * along;
       EXPECT_NEAR(static_cast<double>(w[i]), want_w[i], tolerance);
-      EXPECT_NEAR(static_cast<double>(v[i]), want_v[i], tolerance);
+      if (momentum != 0) {
+        EXPECT_NEAR(static_cast<double>(v[i]), want_v[i], tolerance);
+      }
     }
   }
 }

@@ -1,4 +1,5 @@
 // The class-center kernels of the list: the plain ones, the tiled walks and what goes before them.
+#include "plugins/devices/cpu/class_center/stored_rows.h"
 #include "plugins/devices/cpu/class_center/tiled.h"
 #include "plugins/devices/cpu/kernels.h"
 
@@ -14,11 +15,13 @@ class TargetCosine final : public Kernel {
         width_(node.input(0).shape[1]),
         classes_(node.input(2).shape[0]),
         first_(node.attributes.integer("first_class")),
-        normalized_(node.attributes.payload<Margin>("margin").normalized) {}
+        bf16_(node.input(2).dtype == DType::bf16),
+        normalized_(node.attributes.payload<Margin>("margin").normalized),
+        space_(static_cast<std::size_t>(bf16_ ? width_ : 0)) {}
   void bind(std::span<void* const> inputs, std::span<void* const> outputs, void*) override {
     features_ = static_cast<const float*>(inputs[0]);
     labels_ = static_cast<const std::int64_t*>(inputs[1]);
-    weight_ = static_cast<const float*>(inputs[2]);
+    weight_ = inputs[2];
     cosines_ = static_cast<float*>(outputs[0]);
   }
   void launch() override {
@@ -26,7 +29,7 @@ class TargetCosine final : public Kernel {
       const std::int64_t row = labels_[b] - first_;
       cosines_[b] = 0;
       if (row < 0 || row >= classes_) continue;
-      const float* const center = weight_ + row * width_;
+      const float* const center = stored_row(weight_, bf16_, row, width_, space_.data());
       const float length = normalized_ ? std::sqrt(dot_(center, center, width_)) : 1.0f;
       cosines_[b] = dot_(features_ + b * width_, center, width_) / std::max(length, 1e-12f);
     }
@@ -35,8 +38,10 @@ class TargetCosine final : public Kernel {
  private:
   float (*dot_)(const float*, const float*, std::int64_t);
   std::int64_t batch_, width_, classes_, first_;
-  bool normalized_;
-  const float *features_ = nullptr, *weight_ = nullptr;
+  bool bf16_, normalized_;
+  std::vector<float> space_;
+  const float* features_ = nullptr;
+  const void* weight_ = nullptr;
   const std::int64_t* labels_ = nullptr;
   float* cosines_ = nullptr;
 };

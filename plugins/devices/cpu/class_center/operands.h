@@ -30,6 +30,7 @@ enum : std::size_t {
   earlier,
   rate,
   ok,
+  step,
   slots
 };
 }
@@ -43,6 +44,7 @@ struct Walk {
   std::int64_t batch = 0, width = 0;
   std::int64_t walked = 0;  // positions, unused slots of a sample included
   std::int64_t first_class = 0, classes = 0;
+  bool bf16 = false;  // what class centers and slots are stored in; otherwise as features
   const Margin* margin = nullptr;
   double gradient_scale = 1;
 
@@ -52,6 +54,7 @@ struct Walk {
     walk.batch = node.input(0).shape[0];
     walk.width = node.input(0).shape[1];
     walk.classes = node.input(weight).shape[0];
+    walk.bf16 = node.input(weight).dtype == DType::bf16;
     walk.walked = node.inputs[rows].valid() ? node.input(rows).shape[0] : walk.classes;
     walk.first_class = node.attributes.integer("first_class");
     walk.margin = &node.attributes.payload<Margin>("margin");

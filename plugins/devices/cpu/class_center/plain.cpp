@@ -1,9 +1,8 @@
 // The oracle: one row of one class at a time, sums in double, nothing tiled.
 #include <limits>
+#include <optional>
 
-#include "core/graph/opdef/random.h"
-#include "core/model/optimizer.h"
-#include "plugins/devices/cpu/class_center/operands.h"
+#include "plugins/devices/cpu/class_center/stored_rows.h"
 #include "plugins/devices/cpu/kernels.h"
 
 namespace ftrain::cpu {
@@ -48,15 +47,17 @@ class TargetCosine final : public Base {
       : batch_(node.input(0).shape[0]), first_(node.attributes.integer("first_class")) {
     walk_.width = node.input(0).shape[1];
     walk_.classes = node.input(2).shape[0];
+    walk_.bf16 = node.input(2).dtype == DType::bf16;
     walk_.margin = &node.attributes.payload<Margin>("margin");
   }
   void launch() override {
     const auto* labels = in<std::int64_t>(1);
+    std::vector<T> space(static_cast<std::size_t>(walk_.width));
     for (std::int64_t b = 0; b < batch_; ++b) {
       const std::int64_t row = labels[b] - first_;
       T cosine = 0;
       if (row >= 0 && row < walk_.classes) {
-        const T* weight = in<T>(2) + row * walk_.width;
+        const T* weight = stored_row(in<void>(2), walk_.bf16, row, walk_.width, space.data());
         cosine = static_cast<T>(dot(in<T>(0) + b * walk_.width, weight, walk_.width) *
                                 static_cast<double>(inverse_norm(walk_, weight)));
       }
@@ -92,7 +93,11 @@ class Forward final : public Base {
       : walk_(Walk::of(node, forward_input::labels, forward_input::weight, forward_input::rows)) {}
   void launch() override {
     const auto* rows = in<std::int32_t>(forward_input::rows);
-    const T* weight = in<T>(forward_input::weight);
+    std::vector<T> space(static_cast<std::size_t>(walk_.width));
+    const auto row_at = [&](std::int64_t p) {
+      return stored_row(in<void>(forward_input::weight), walk_.bf16, rows ? rows[p] : p,
+                        walk_.width, space.data());
+    };
     const T* features = in<T>(forward_input::features);
     const std::int64_t used = walk_.used(rows), width = walk_.width;
     std::vector<std::int64_t> own;
@@ -105,14 +110,14 @@ class Forward final : public Base {
       std::fill(out<T>(2) + used * walk_.batch, out<T>(2) + walk_.walked * walk_.batch, T(0));
     }
     for (std::int64_t p = 0; p < used; ++p) {
-      inverse[p] = inverse_norm(walk_, weight + (rows ? rows[p] : p) * width);
+      inverse[p] = inverse_norm(walk_, row_at(p));
     }
     for (std::int64_t b = 0; b < walk_.batch; ++b) {
       const auto s = static_cast<std::size_t>(b);
       std::vector<T> logits;
       T largest = -std::numeric_limits<T>::infinity();
       for (std::int64_t p = 0; p < used; ++p) {
-        const T* row = weight + (rows ? rows[p] : p) * width;
+        const T* row = row_at(p);
         const T cosine =
             static_cast<T>(dot(features + b * width, row, width) * static_cast<double>(inverse[p]));
         if (outputs_.size() > 2) out<T>(2)[p * walk_.batch + b] = cosine;
@@ -181,13 +186,17 @@ class Backward final : public Base {
     scalars_.decay = node.attributes.number("decay");
     rate_factor_ = node.attributes.number("rate_factor");
     all_rows_ = node.attributes.flag("all_rows");
+    if (!walk_.bf16) return;
+    bf16_.emplace(node);
+    space_.resize(static_cast<std::size_t>(bf16_->space()));
   }
   int overwrites() const override {
     return adds_ && update_ == nullptr ? static_cast<int>(backward_input::earlier) : -1;
   }
   void launch() override {
     const auto* rows = in<std::int32_t>(backward_input::rows);
-    T* weight = in<T>(backward_input::weight);
+    void* const weight = in<void>(backward_input::weight);
+    std::vector<T> space(static_cast<std::size_t>(walk_.width));
     const T* earlier = in<T>(backward_input::earlier);
     const T* features = in<T>(backward_input::features);
     const T* inverse = in<T>(backward_input::inverse);
@@ -208,9 +217,9 @@ class Backward final : public Base {
     std::int64_t next = 0;  // the first row not yet passed
     for (std::int64_t p = 0; p < used; ++p) {
       const std::int64_t r = rows ? rows[p] : p;
-      for (; next < r; ++next) rest(weight, next, row_gradient);
+      for (; next < r; ++next) rest(next, row_gradient);
       next = r + 1;
-      T* row = weight + r * width;
+      const T* row = stored_row(weight, walk_.bf16, r, width, space.data());
       std::fill(gradient.begin(), gradient.end(), 0.0);
       double along = 0;  // the gradient's part along the row of length 1
       for (std::int64_t b = 0; b < walk_.batch; ++b) {
@@ -241,10 +250,10 @@ class Backward final : public Base {
         std::copy(row_gradient.begin(), row_gradient.end(),
                   out<T>(backward_output::weight) + p * width);
       } else {
-        apply(weight, r, row_gradient);
+        apply(r, row_gradient);
       }
     }
-    for (; next < walk_.classes; ++next) rest(weight, next, row_gradient);
+    for (; next < walk_.classes; ++next) rest(next, row_gradient);
     T* made = update_ == nullptr ? out<T>(backward_output::features) : out<T>(0);
     for (std::size_t i = 0; i < dfeatures.size(); ++i) made[i] = static_cast<T>(dfeatures[i]);
   }
@@ -259,21 +268,24 @@ class Backward final : public Base {
       g = scale * (g - along * static_cast<double>(row[d]) * scale);
     }
   }
-  void apply(T* weight, std::int64_t r, const std::vector<T>& gradient) {
+  void apply(std::int64_t r, const std::vector<T>& gradient) {
     if (*in<T>(backward_input::ok) == T(0)) return;
     scalars_.rate = static_cast<double>(*in<float>(backward_input::rate)) * rate_factor_;
+    if constexpr (std::is_same_v<T, float>) {
+      if (bf16_) return (*bf16_)(inputs_, r, gradient.data(), *update_, scalars_, space_.data());
+    }
     std::vector<T*> slots;
     for (std::size_t i = backward_input::slots; i < inputs_.size(); ++i) {
       slots.push_back(in<T>(i) + r * walk_.width);
     }
-    update_->function<T>()(update_->functor, weight + r * walk_.width, slots.data(),
-                           gradient.data(), walk_.width, scalars_);
+    update_->function<T>()(update_->functor, in<T>(backward_input::weight) + r * walk_.width,
+                           slots.data(), gradient.data(), walk_.width, scalars_);
   }
   // A row that was not sampled.
-  void rest(T* weight, std::int64_t r, std::vector<T>& zero) {
+  void rest(std::int64_t r, std::vector<T>& zero) {
     if (update_ == nullptr || !all_rows_) return;
     std::fill(zero.begin(), zero.end(), T(0));
-    apply(weight, r, zero);
+    apply(r, zero);
   }
 
   Walk walk_;
@@ -282,6 +294,8 @@ class Backward final : public Base {
   UpdateScalars scalars_;
   double rate_factor_ = 1;
   bool all_rows_ = false;
+  std::optional<Bf16RowUpdate> bf16_;
+  std::vector<float> space_;  // of the above
 };
 
 // class_is_drawn() for every class of this rank, with one draw for four neighbours.

@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "plugins/devices/cpu/class_center/stored_rows.h"
+
 namespace ftrain::cpu {
 namespace {
 
@@ -75,6 +77,7 @@ std::size_t TiledWalk::place(std::byte* base) {
     take(own.gradient, second_ ? tile_ * stride_ : 0);
     take(own.dfeatures, second_ ? walk_.width * padded : 0);
     take(own.rows, 2 * tile_);
+    take(own.widened, walk_.bf16 ? tile_ * walk_.width : 0);
   }
   return used;
 }
@@ -96,6 +99,17 @@ std::int64_t TiledWalk::list_rows(const float* weight, const std::int32_t* rows,
     list[i] = weight + (rows ? rows[begin + i] : begin + i) * walk_.width;
   }
   std::fill(list + count, list + tile_, list[count - 1]);
+  return count;
+}
+
+std::int64_t TiledWalk::widen_rows(const void* weight, const std::int32_t* rows, std::int64_t begin,
+                                   std::int64_t last, const Buffers& own) const {
+  const std::int64_t count = std::min(tile_, last - begin);
+  for (std::int64_t i = 0; i < count; ++i) {
+    own.rows[i] = stored_row(weight, true, rows ? rows[begin + i] : begin + i, walk_.width,
+                             own.widened + i * walk_.width);
+  }
+  std::fill(own.rows + count, own.rows + tile_, own.rows[count - 1]);
   return count;
 }
 

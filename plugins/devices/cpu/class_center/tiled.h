@@ -2,7 +2,8 @@
 //
 // Each thread owns a contiguous run of classes and walks it tile by tile: a tile is multiplied with
 // all features and its cosines are worked on in place; the next tile's class centers are fetched
-// meanwhile. Sampled rows are read and written where they stand. Partial sums of the threads are
+// meanwhile. Sampled rows are read and written where they stand; rows in bf16 are widened tile by
+// tile. Partial sums of the threads are
 // added in thread order, so a run repeats to the bit on as many threads.
 #pragma once
 
@@ -43,6 +44,7 @@ class TiledWalk : public Kernel {
     double* running;              // first walk: (largest, sum) of each sample so far
     float *gradient, *dfeatures;  // second walk
     const float** rows;
+    float* widened;  // the tile's rows, where they are stored in bf16
   };
 
   template <class T>
@@ -57,11 +59,21 @@ class TiledWalk : public Kernel {
 
   // Calls f(tile) for the tiles of a thread's run.
   template <class F>
-  void each_tile(int thread, const float* weight, const std::int32_t* rows, std::int64_t used,
+  void each_tile(int thread, const void* stored, const std::int32_t* rows, std::int64_t used,
                  const F& f) const {
     const std::int64_t tiles = (used + tile_ - 1) / tile_;
     const std::int64_t last = std::min(tiles * (thread + 1) / threads_ * tile_, used);
-    const float** current = threads_buffers_[static_cast<std::size_t>(thread)].rows;
+    const Buffers& own = buffers(thread);
+    if (walk_.bf16) {
+      Tile tile{tiles * thread / threads_ * tile_, 0, own.rows};
+      for (; tile.begin < last; tile.begin += tile.count) {
+        tile.count = widen_rows(stored, rows, tile.begin, last, own);
+        f(tile);
+      }
+      return;
+    }
+    const auto* const weight = static_cast<const float*>(stored);
+    const float** current = own.rows;
     const float** next = current + tile_;
     Tile tile{tiles * thread / threads_ * tile_};
     tile.count = list_rows(weight, rows, tile.begin, last, current);
@@ -112,6 +124,9 @@ class TiledWalk : public Kernel {
   // Lists the rows of a tile that begins at `begin`; how many there are before `last`.
   std::int64_t list_rows(const float* weight, const std::int32_t* rows, std::int64_t begin,
                          std::int64_t last, const float** list) const;
+  // The same for rows in bf16, which it widens.
+  std::int64_t widen_rows(const void* weight, const std::int32_t* rows, std::int64_t begin,
+                          std::int64_t last, const Buffers& own) const;
   // Places the buffers from `base` on (null: only counts); the bytes that they take.
   std::size_t place(std::byte* base);
 

@@ -3,9 +3,10 @@
 
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <utility>
 
-#include "core/model/optimizer.h"
+#include "plugins/devices/cpu/class_center/stored_rows.h"
 #include "plugins/devices/cpu/class_center/tiled.h"
 
 namespace ftrain::cpu {
@@ -28,6 +29,9 @@ class Backward final : public TiledWalk {
     scalars_.decay = node.attributes.number("decay");
     rate_factor_ = node.attributes.number("rate_factor");
     all_rows_ = node.attributes.flag("all_rows");
+    if (!walk_.bf16) return;
+    bf16_.emplace(node);
+    space_.resize(static_cast<std::size_t>(bf16_->space() * threads_));
   }
 
   // Elements of the earlier gradient are read where they are stored.
@@ -69,7 +73,7 @@ class Backward final : public TiledWalk {
     const float* const log_sum = in<float>(backward_input::log_sum);
     std::copy(log_sum, log_sum + walk_.batch, own.sum);
     std::fill(own.sum + walk_.batch, own.sum + sizes_.padded, std::numeric_limits<float>::max());
-    each_tile(thread, in<float>(backward_input::weight), rows, used, [&](const Tile& tile) {
+    each_tile(thread, in<void>(backward_input::weight), rows, used, [&](const Tile& tile) {
       find_cosines(tile, own);
       if (plain_)
         plain_slopes(tile, own);
@@ -78,7 +82,7 @@ class Backward final : public TiledWalk {
       if (!walk_.margin->normalized) std::fill(own.along, own.along + tile.count, 0.0f);
       functions_.add_feature_gradients(sizes_, tile.rows, tile.count, own.cosines, tile.next,
                                        own.dfeatures);
-      finish_rows(tile, own);
+      finish_rows(tile, own, thread);
     });
   }
 
@@ -150,8 +154,8 @@ class Backward final : public TiledWalk {
     }
   }
 
-  void finish_rows(const Tile& tile, const Buffers& own) {
-    const float* const weight = in<float>(backward_input::weight);
+  void finish_rows(const Tile& tile, const Buffers& own, int thread) {
+    const auto* const rows = in<std::int32_t>(backward_input::rows);
     const float* fetch[4 * row_block];
     for (std::int64_t i = 0; i < tile.count; i += chunk_) {
       const std::int64_t count = std::min(chunk_, tile.count - i);
@@ -161,17 +165,18 @@ class Backward final : public TiledWalk {
                                own.cosines + i * sizes_.padded, own.along + i,
                                fetches ? fetch : nullptr, own.gradient, stride_);
       // Rows that stand one behind the other go at once.
-      const bool joined = !sampled_ && stride_ == walk_.width;
+      const bool joined = !sampled_ && !walk_.bf16 && stride_ == walk_.width;
       for (std::int64_t j = 0; j < count; j += joined ? count : 1) {
-        finish(tile.begin + i + j, tile.rows[i + j] - weight, own.gradient + j * stride_,
-               joined ? count * walk_.width : walk_.width);
+        const std::int64_t position = tile.begin + i + j;
+        finish(position, rows != nullptr ? rows[position] : position, own.gradient + j * stride_,
+               joined ? count : 1, thread);
       }
     }
   }
 
   // The first slot's rows for positions from `i` of the tile on, to fetch.
   bool list_slots(const Tile& tile, std::int64_t i, const float** list) const {
-    if (update_ == nullptr || slots_.empty()) return false;
+    if (update_ == nullptr || slots_.empty() || walk_.bf16) return false;
     const float* const* rows = i < tile.count ? tile.rows + i : tile.next;
     if (rows == nullptr) return false;
     const float* const weight = in<float>(backward_input::weight);
@@ -182,27 +187,34 @@ class Backward final : public TiledWalk {
     return true;
   }
 
-  // `count` elements from walked position `position` on, which are those of the weight from `first`
-  // on: stores their gradient or updates them.
-  void finish(std::int64_t position, std::int64_t first, float* gradient, std::int64_t count) {
+  // `count` rows from walked position `position` on, which are those of the weight from `row` on:
+  // stores their gradient or updates them.
+  void finish(std::int64_t position, std::int64_t row, float* gradient, std::int64_t count,
+              int thread) {
+    const std::int64_t elements = count * walk_.width;
     if (adds_) {
       const float* const earlier = in<float>(backward_input::earlier) + position * walk_.width;
-      for (std::int64_t i = 0; i < count; ++i) gradient[i] += earlier[i];
+      for (std::int64_t i = 0; i < elements; ++i) gradient[i] += earlier[i];
     }
     if (update_ == nullptr) {
       std::memcpy(out(backward_output::weight) + position * walk_.width, gradient,
-                  static_cast<std::size_t>(count) * sizeof(float));
+                  static_cast<std::size_t>(elements) * sizeof(float));
       return;
     }
-    update(first, gradient, count);
+    update(row, gradient, count, thread);
   }
 
-  void update(std::int64_t first, const float* gradient, std::int64_t count) {
+  void update(std::int64_t row, const float* gradient, std::int64_t count, int thread) {
     if (!active_) return;
+    if (bf16_) {  // one row
+      (*bf16_)(inputs_, row, gradient, *update_, scalars_, space_.data() + bf16_->space() * thread);
+      return;
+    }
+    const std::int64_t first = row * walk_.width;
     float* slots[8];
     for (std::size_t i = 0; i < slots_.size(); ++i) slots[i] = slots_[i] + first;
     update_->f32(update_->functor, in<float>(backward_input::weight) + first, slots, gradient,
-                 count, scalars_);
+                 count * walk_.width, scalars_);
   }
 
   // Rows that were not sampled move with gradient 0.
@@ -217,7 +229,7 @@ class Backward final : public TiledWalk {
       if (next != rows + used && *next == r)
         ++next;
       else
-        update(r * width, zero, width);
+        update(r, zero, 1, thread);
     }
   }
 
@@ -241,6 +253,8 @@ class Backward final : public TiledWalk {
   bool all_rows_ = false, active_ = true, sampled_, adds_;
   std::int64_t chunk_;
   std::vector<float*> slots_;
+  std::optional<Bf16RowUpdate> bf16_;
+  std::vector<float> space_;  // of the above, of each thread
 };
 
 }  // namespace

@@ -37,7 +37,7 @@ class Forward final : public TiledWalk {
       own.running[2 * b] = -std::numeric_limits<double>::infinity();
       own.running[2 * b + 1] = 0;
     }
-    each_tile(thread, in<float>(forward_input::weight), rows, used, [&](const Tile& tile) {
+    each_tile(thread, in<void>(forward_input::weight), rows, used, [&](const Tile& tile) {
       find_cosines(tile, own);
       find_logits(tile, own);
       functions_.largest_and_sum(sizes_, tile.count, own.cosines, own.largest, own.sum);

@@ -1,7 +1,6 @@
 // The families of oneDNN kernels, joined by add_onednn_kernels().
 #pragma once
 
-#include "core/graph/opdef.h"
 #include "core/runtime/kernel.h"
 
 namespace ftrain::cpu {
@@ -11,8 +10,5 @@ void add_grouped_convolutions(KernelList& list);  // small groups, widened to a 
 void add_whole_depthwise(KernelList& list);       // depthwise over a whole image: weight gradient
 void add_products(KernelList& list);              // matmul
 void add_reorders(KernelList& list);
-
-// The same elements in the order of attribute "layout". Emitted by the layouts pass.
-extern const OpDef reorder_op;
 
 }  // namespace ftrain::cpu

@@ -35,13 +35,6 @@ std::unique_ptr<Kernel> make_product(const Node& node, const KernelEnvironment&)
   return sequence;
 }
 
-std::vector<TensorType> infer_reorder(const Node& node) {
-  TensorType type = node.input(0);
-  type.layout = node.attributes.text("layout");
-  require(describe(type).has_value(), node, "x must be f32 or bf16 in a layout that never pads");
-  return {type};
-}
-
 std::string refuse_reorder(const Node& node, const KernelEnvironment&) {
   if (!describe(node.input(0)) || !describe(node.outputs[0])) return "a layout is not oneDNN's";
   return "";
@@ -55,8 +48,6 @@ std::unique_ptr<Kernel> make_reorder(const Node& node, const KernelEnvironment&)
 }
 
 }  // namespace
-
-const OpDef reorder_op{.name = "reorder", .infer = infer_reorder};
 
 void add_products(KernelList& list) {
   list.add({"matmul", "onednn", 20, refuse_product, make_product});

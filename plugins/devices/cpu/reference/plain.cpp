@@ -16,8 +16,12 @@ std::vector<TensorType> operands_of(const Node& node) {
   return types;
 }
 
+bool has_16_bits(DType stored) {
+  return stored == DType::bf16 || stored == DType::f16;
+}
+
 DType computed_in(DType stored) {
-  return stored == DType::bf16 ? DType::f32 : stored;
+  return has_16_bits(stored) ? DType::f32 : stored;
 }
 
 class Widened final : public Kernel {
@@ -46,21 +50,22 @@ class Widened final : public Kernel {
   }
 
   void launch() override {
-    for (const Copy& c : inputs_) convert(c.stored, DType::bf16, c.wide, DType::f32, c.count);
+    for (const Copy& c : inputs_) convert(c.stored, c.type, c.wide, DType::f32, c.count);
     inner_->launch();
-    for (const Copy& c : outputs_) convert(c.wide, DType::f32, c.stored, DType::bf16, c.count);
+    for (const Copy& c : outputs_) convert(c.wide, DType::f32, c.stored, c.type, c.count);
   }
 
  private:
   struct Copy {
     std::size_t operand = 0, offset = 0;
+    DType type = DType::bf16;
     std::int64_t count = 0;
     void *stored = nullptr, *wide = nullptr;
   };
 
   void widen(const TensorType& type, std::size_t operand, std::vector<Copy>& copies) {
-    if (type.dtype != DType::bf16) return;
-    copies.push_back({operand, bytes_, elements(type)});
+    if (!has_16_bits(type.dtype)) return;
+    copies.push_back({operand, bytes_, type.dtype, elements(type)});
     bytes_ += (static_cast<std::size_t>(elements(type)) * sizeof(float) + 63) / 64 * 64;
   }
 
@@ -78,10 +83,10 @@ DType computed_in(const Node& node) {
   return DType::f32;
 }
 
-bool has_bf16_operands(const Node& node) {
+bool has_16_bit_operands(const Node& node) {
   const std::vector<TensorType> types = operands_of(node);
   return std::any_of(types.begin(), types.end(),
-                     [](const TensorType& type) { return type.dtype == DType::bf16; });
+                     [](const TensorType& type) { return has_16_bits(type.dtype); });
 }
 
 std::unique_ptr<Kernel> widened(const Node& node, std::unique_ptr<Kernel> in_f32) {
@@ -101,7 +106,8 @@ std::string refuse_plain(const Node& node, const KernelEnvironment& environment)
     return "computes in f32 and f64 only, not " + std::string(name_of(dtype));
   }
   for (const int i : written_inputs(node)) {
-    if (node.input(static_cast<std::size_t>(i)).dtype == DType::bf16) return "writes no bf16 state";
+    const DType state = node.input(static_cast<std::size_t>(i)).dtype;
+    if (has_16_bits(state)) return "writes no state in " + std::string(name_of(state));
   }
   for (const TensorType& type : operands_of(node)) {
     if (is_floating(type.dtype) && computed_in(type.dtype) != dtype) {

@@ -1,8 +1,8 @@
 // Plain kernels: a kernel out of a lambda.
 //
 // They are the oracle that every faster kernel is tested against, so they are written to be read:
-// one thread, row-major tensors, f32 or f64, sums in double. Where operands are bf16 they compute
-// on f32 copies of them and round the results. Their name is "plain", their priority 0.
+// one thread, row-major tensors, f32 or f64, sums in double. Where operands have 16 bits they
+// compute on f32 copies of them and round the results. Their name is "plain", their priority 0.
 //
 //   list.add(plain("relu", []<class T>(const Node& node, T) {
 //     return [n = elements(node.outputs[0])](const Buffers& at) {
@@ -74,11 +74,12 @@ inline std::int64_t elements(const TensorType& type) {
   return type.shape.elements();
 }
 
-// The floating type that a node computes in: its first floating output's or input's, f32 for bf16.
+// The floating type that a node computes in: its first floating output's or input's, f32 for 16
+// bits.
 DType computed_in(const Node& node);
 
-// A kernel that computes in f32, for a node of which some operands are bf16.
-bool has_bf16_operands(const Node& node);
+// A kernel that computes in f32, for a node of which some operands are bf16 or f16.
+bool has_16_bit_operands(const Node& node);
 std::unique_ptr<Kernel> widened(const Node& node, std::unique_ptr<Kernel> in_f32);
 
 // Why plain kernels cannot do a node: layouts, element types. The second says nothing about types.
@@ -93,7 +94,7 @@ KernelDef plain(std::string_view op, Make) {
           .make = [](const Node& node, const KernelEnvironment&) {
             if (computed_in(node) == DType::f64) return kernel_of(Make{}(node, double{}));
             auto kernel = kernel_of(Make{}(node, float{}));
-            return has_bf16_operands(node) ? widened(node, std::move(kernel)) : std::move(kernel);
+            return has_16_bit_operands(node) ? widened(node, std::move(kernel)) : std::move(kernel);
           }};
 }
 

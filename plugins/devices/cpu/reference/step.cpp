@@ -54,6 +54,23 @@ auto all_finite(const Node& node) {
   };
 }
 
+// The scale never becomes infinite nor 0: neither would ever leave again.
+template <class T>
+auto update_loss_scale(const Node& node) {
+  const Attributes& a = node.attributes;
+  return
+      [growth = static_cast<T>(a.number("growth")), backoff = static_cast<T>(a.number("backoff")),
+       interval = static_cast<T>(a.integer("interval"))](const Buffers& at) {
+        T &scale = *at.state<T>(0), &steps = *at.state<T>(1);
+        const bool ok = *at.input<T>(2) != T(0);
+        steps = ok ? steps + 1 : T(0);
+        if (ok && steps < interval) return;
+        steps = 0;
+        const T changed = scale * (ok ? growth : backoff);
+        if (std::isnormal(static_cast<float>(changed))) scale = changed;
+      };
+}
+
 template <class T>
 auto optimizer_update(const Node& node) {
   const Attributes& a = node.attributes;
@@ -94,6 +111,11 @@ void add_plain_step(KernelList& list) {
   list.add(plain("sqrt", []<class T>(const Node&, T) {
     return [](const Buffers& at) { *at.output<T>(0) = std::sqrt(*at.input<T>(0)); };
   }));
+  list.add(plain("reciprocal", []<class T>(const Node&, T) {
+    return [](const Buffers& at) { *at.output<T>(0) = 1 / *at.input<T>(0); };
+  }));
+  list.add(plain("update_loss_scale",
+                 []<class T>(const Node& node, T) { return update_loss_scale<T>(node); }));
   list.add(plain("constant", []<class T>(const Node& node, T) {
     return [value = static_cast<T>(node.attributes.number("value"))](const Buffers& at) {
       *at.output<T>(0) = value;

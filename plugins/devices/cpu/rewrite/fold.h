@@ -22,9 +22,4 @@ namespace ftrain::cpu {
 // The graph as it is where nothing can be folded.
 std::unique_ptr<Graph> fold(const Graph& graph, const KernelEnvironment& environment);
 
-// What Program::kept says: the nodes that depend on states alone, in a graph that writes none.
-std::vector<bool> kept_nodes(const Graph& graph);
-// Of them those that others than them read: what must stay in memory.
-std::vector<bool> lasting_nodes(const Graph& graph, const std::vector<bool>& kept);
-
 }  // namespace ftrain::cpu

@@ -43,8 +43,8 @@ HWY_AFTER_NAMESPACE();
 #include <algorithm>
 
 #include "core/graph/opdef.h"
+#include "core/graph/rewrite/merge_updates.h"
 #include "core/model/optimizer.h"
-#include "plugins/devices/cpu/rewrite/merge_updates.h"
 
 namespace ftrain::cpu {
 namespace {
@@ -176,7 +176,9 @@ std::string refuse_update(const Node& node, const KernelEnvironment&) {
 }
 
 std::string refuse_many(const Node& node, const KernelEnvironment&) {
-  return ManyUpdates(node).slots > OptimizerUpdate::most_slots ? "too many slots" : "";
+  const ManyUpdates many(node);
+  if (many.copies) return "keeps no copies";
+  return many.slots > OptimizerUpdate::most_slots ? "too many slots" : "";
 }
 
 }  // namespace

@@ -1,11 +1,6 @@
 #include "plugins/devices/cpu/tune/tuner.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -68,41 +63,6 @@ bool suits(const Answer& answer, const std::vector<const KernelDef*>& candidates
                      [&](const auto& entry) { return asked(entry.first); });
 }
 
-// A file's lock among processes. Without one (a read-only folder, a file system that has none) the
-// file is read and not written.
-class FileLock {
- public:
-  explicit FileLock(const std::filesystem::path& path) {
-    std::error_code ignored;
-    std::filesystem::create_directories(path.parent_path(), ignored);
-    descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (descriptor_ < 0) {
-      failure_ = errno;
-      return;
-    }
-    while (::flock(descriptor_, LOCK_EX) != 0) {
-      if (errno == EINTR) continue;
-      failure_ = errno;
-      return;
-    }
-  }
-  ~FileLock() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-
-  int failure() const { return failure_; }  // an errno; 0: held
-
- private:
-  int descriptor_ = -1, failure_ = 0;
-};
-
-std::string content_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 }  // namespace
 
 bool is_tuned(const Node& node) {
@@ -113,7 +73,7 @@ bool is_tuned(const Node& node) {
 struct Tuner::Session {
   explicit Session(const std::filesystem::path& path) : measuring(shared().measuring), file(path) {
     if (file.empty()) return;
-    lock = std::make_unique<FileLock>(std::filesystem::path(file) += ".lock");
+    lock = std::make_unique<FileLock>(file);
     if (lock->failure() != 0) {
       warn_once("measured kernels are not kept: " + file.string() + ": " +
                 std::generic_category().message(lock->failure()) +

@@ -8,6 +8,7 @@
 #include "core/config/table.h"
 #include "core/graph/ops.h"
 #include "core/graph/passes.h"
+#include "core/graph/rewrite/kept.h"
 #include "core/model/backbone.h"
 #include "core/plugin/registry.h"
 #include "plugins/devices/cpu/device.h"

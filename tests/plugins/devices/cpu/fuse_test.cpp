@@ -1,6 +1,6 @@
 // Every pattern of the fusion pass: it fires where it may, computes the same, and keeps its hands
 // off what somebody else uses.
-#include "plugins/devices/cpu/rewrite/fuse.h"
+#include "core/graph/rewrite/fuse.h"
 
 #include <gtest/gtest.h>
 
@@ -136,7 +136,7 @@ void expect_equal_results(const Graph& graph, const Graph& fused) {
 }
 
 std::unique_ptr<Graph> fused(const Graph& graph) {
-  auto result = fuse(graph, {});
+  auto result = fuse(graph, takes_fused_norms);
   EXPECT_EQ(remove_dead(*result)->size(), result->size()) << "something was left behind";
   return result;
 }
@@ -243,7 +243,7 @@ TEST(Fuse, KeepsTheReductionOverRanksBetweenSumsAndGradient) {
   Residual block(1, 2);
   block.backward();
   const auto graph = remove_dead(block.graph);
-  const auto result = fuse(*graph, {});
+  const auto result = fuse(*graph, takes_fused_norms);
   EXPECT_EQ(count(*result, "all_reduce"), count(*graph, "all_reduce"));
   ASSERT_EQ(count(*result, "batch_norm_prelu_input_grad"), 1);
   for (std::int32_t i = 0; i < result->size(); ++i) {
@@ -307,7 +307,7 @@ TEST(Fuse, LeavesStatesThatAreWrittenInBetween) {
   ops::update_running(mean, variance, ops::batch_moments(x), graph.input("ok", {DType::f32, {}}),
                       0.1, 120);
   graph.fetch("y", ops::prelu(z, channels("slope")));
-  EXPECT_EQ(count(*fuse(graph, {}), "batch_norm_fixed_prelu"), 0);
+  EXPECT_EQ(count(*fuse(graph, takes_fused_norms), "batch_norm_fixed_prelu"), 0);
 }
 
 TEST(Fuse, LeavesLayoutsThatNoFusedKernelTakes) {
@@ -316,7 +316,7 @@ TEST(Fuse, LeavesLayoutsThatNoFusedKernelTakes) {
   const auto channels = [&](const char* name) { return graph.input(name, {DType::f32, vector}); };
   const Value z = ops::batch_norm(x, ops::batch_moments(x), channels("gamma"), channels("beta"));
   graph.fetch("y", ops::prelu(z, channels("slope")));
-  EXPECT_EQ(count(*fuse(graph, {}), "prelu"), 1);
+  EXPECT_EQ(count(*fuse(graph, takes_fused_norms), "prelu"), 1);
 }
 
 }  // namespace

@@ -29,10 +29,18 @@ class GuardedBuffer {
       : bytes_(bytes), whole_((bytes + 3 * guard) / guard * guard) {
     memory_ = static_cast<unsigned char*>(std::aligned_alloc(guard, whole_));
     std::memset(memory_, pattern, whole_);
+    if (made) made(memory_, whole_);
   }
   GuardedBuffer(const GuardedBuffer&) = delete;
   GuardedBuffer& operator=(const GuardedBuffer&) = delete;
-  ~GuardedBuffer() { std::free(memory_); }
+  ~GuardedBuffer() {
+    if (freed) freed(memory_);
+    std::free(memory_);
+  }
+
+  // What is done with new memory, and before it is freed: a device may want to know it.
+  inline static std::function<void(void*, std::size_t)> made;
+  inline static std::function<void(void*)> freed;
 
   void* data() { return memory_ + guard; }
   std::size_t bytes() const { return bytes_; }
@@ -122,6 +130,8 @@ class GraphRunner {
 
   // Which nodes not to run.
   std::function<bool(const Node&)> skip = [](const Node&) { return false; };
+  // Returns when the kernel is done.
+  std::function<void(Kernel&)> launch = [](Kernel& kernel) { kernel.launch(); };
   // How often each kernel ran: "op/name".
   std::map<std::string, int> ran;
 
@@ -148,7 +158,7 @@ class GraphRunner {
     for (auto& output : outputs) out.push_back(output->data());
     GuardedBuffer scratch(kernel->scratch_bytes());
     kernel->bind(in, out, scratch.data());
-    kernel->launch();
+    launch(*kernel);
     EXPECT_TRUE(scratch.intact()) << node.op->name;
   }
 

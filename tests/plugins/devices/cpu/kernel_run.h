@@ -8,9 +8,10 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
-#include "plugins/devices/cpu/rewrite/precision.h"
+#include "core/graph/rewrite/precision.h"
 #include "tests/plugins/devices/cpu/guarded.h"
 #include "tests/plugins/devices/cpu/lone_node.h"
 
@@ -33,6 +34,9 @@ inline double number(double x) {
 inline double number(BF16 x) {
   return to_f32(x);
 }
+inline double number(F16 x) {
+  return to_f32(x);
+}
 
 template <class T>
 std::string difference(const TensorType& type, const void* expected, const void* got,
@@ -44,8 +48,9 @@ std::string difference(const TensorType& type, const void* expected, const void*
   for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(number(a[i])));
   for (std::int64_t i = 0; i < count; ++i) {
     const double x = number(a[i]), y = number(b[i]);
-    // Sums that are close may fall to both sides of where bf16 rounds.
-    const double step = sizeof(T) == 2 && closeness > 0 ? std::abs(x) / 128 : 0;
+    // Sums that are close may fall to both sides of where 16 bits round.
+    const double share = std::is_same_v<T, F16> ? 1024 : 128;
+    const double step = sizeof(T) == 2 && closeness > 0 ? std::abs(x) / share : 0;
     if (x == y || std::abs(x - y) <= closeness * largest + step) continue;
     return "element " + std::to_string(i) + " of " + type.text() + ": " + std::to_string(y) +
            " instead of " + std::to_string(x) + ", where the largest is " + std::to_string(largest);
@@ -68,6 +73,9 @@ inline std::string compare(const TensorType& type, const Bytes& expected, const 
   }
   if (type.dtype == DType::bf16) {
     return difference<BF16>(type, expected.data(), found.data(), closeness);
+  }
+  if (type.dtype == DType::f16) {
+    return difference<F16>(type, expected.data(), found.data(), closeness);
   }
   return got.equals(expected.data()) ? "" : "other bytes in " + type.text();
 }
@@ -157,9 +165,9 @@ class Run {
   int taken_ = -1;
 };
 
-// Which operands to take in bf16; none: the op or the operands are not for it.
-inline std::vector<std::size_t> taken_in_bf16(const Node& node) {
-  const std::vector<std::size_t> operands = bf16_operands(node.op->name);
+// Which operands to take in 16 bits; none: the op or the operands are not for it.
+inline std::vector<std::size_t> taken_in_16_bits(const Node& node) {
+  const std::vector<std::size_t> operands = lowered_operands(node.op->name);
   const bool images = std::all_of(operands.begin(), operands.end(), [&](std::size_t i) {
     return node.input(i).dtype == DType::f32 && node.input(i).shape.rank() == 4;
   });

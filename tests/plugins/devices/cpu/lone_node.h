@@ -28,9 +28,11 @@ struct Bytes {
 
 class LoneNode {
  public:
-  // The operands' contents are what `source` holds after it ran. Those in `bf16` are taken in bf16,
-  // and with them everything is rounded so that it could be: kernels may round weights.
-  LoneNode(const Node& node, Interpreter& source, const std::vector<std::size_t>& bf16 = {}) {
+  // The operands' contents are what `source` holds after it ran. Those in `narrow` are taken in
+  // bf16 or f16, and with them everything is rounded so that it could be: kernels may round
+  // weights.
+  LoneNode(const Node& node, Interpreter& source, const std::vector<std::size_t>& narrow = {},
+           DType to = DType::bf16) {
     std::vector<Value> inputs;
     std::map<std::pair<int, int>, std::size_t> known;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -45,10 +47,10 @@ class LoneNode {
         const std::string name = "operand" + std::to_string(at->second);
         TensorType type = input.type();
         Bytes contents(type.bytes(), source.bytes(input));
-        if (!bf16.empty() && type.dtype == DType::f32) round_to_bf16(contents);
-        if (std::find(bf16.begin(), bf16.end(), i) != bf16.end()) {
-          type.dtype = DType::bf16;
-          contents = upper_halves(contents);
+        if (!narrow.empty() && type.dtype == DType::f32) round_to(to, contents);
+        if (std::find(narrow.begin(), narrow.end(), i) != narrow.end()) {
+          type.dtype = to;
+          contents = narrowed(to, contents);
         }
         leaves_.push_back(input.graph().state_of(input) ? graph_.state({.name = name, .type = type})
                                                         : graph_.input(name, type));
@@ -114,17 +116,18 @@ class LoneNode {
   }
 
  private:
-  static void round_to_bf16(Bytes& floats) {
+  static void round_to(DType to, Bytes& floats) {
     auto* const values = static_cast<float*>(floats.data());
     for (std::size_t i = 0; i < floats.size / sizeof(float); ++i) {
-      values[i] = to_f32(to_bf16(values[i]));
+      values[i] = to == DType::bf16 ? to_f32(to_bf16(values[i])) : to_f32(to_f16(values[i]));
     }
   }
-  static Bytes upper_halves(const Bytes& floats) {
+  static Bytes narrowed(DType to, const Bytes& floats) {
     Bytes made(floats.size / 2);
     const auto* const values = static_cast<const float*>(floats.data());
     for (std::size_t i = 0; i < floats.size / sizeof(float); ++i) {
-      static_cast<BF16*>(made.data())[i] = to_bf16(values[i]);
+      static_cast<std::uint16_t*>(made.data())[i] =
+          to == DType::bf16 ? to_bf16(values[i]).bits : to_f16(values[i]).bits;
     }
     return made;
   }

@@ -89,7 +89,7 @@ TEST_P(Ops, KernelsAgreeInBf16) {
   interpreter.run();
   for (std::int32_t i = 0; i < built.leaves.graph.size(); ++i) {
     const Node& node = built.leaves.graph.node(i);
-    const std::vector<std::size_t> bf16 = taken_in_bf16(node);
+    const std::vector<std::size_t> bf16 = taken_in_16_bits(node);
     if (bf16.empty()) continue;
     LoneNode lone(node, interpreter, bf16);
     check_node(lone);
@@ -113,7 +113,7 @@ TEST(OpTable, ReachesEveryKernel) {
         reached.emplace(def.op, def.name);
       };
       each_kernel(lone, reach);
-      const std::vector<std::size_t> bf16 = taken_in_bf16(node);
+      const std::vector<std::size_t> bf16 = taken_in_16_bits(node);
       if (bf16.empty()) continue;
       LoneNode half(node, interpreter, bf16);
       each_kernel(half, reach);

@@ -6,8 +6,8 @@
 
 #include "core/graph/opdef/elementwise.h"
 #include "core/graph/opdef/reduction.h"
+#include "core/graph/rewrite/merge_updates.h"
 #include "plugins/devices/cpu/case_payloads.h"
-#include "plugins/devices/cpu/rewrite/merge_updates.h"
 #include "plugins/devices/cpu/simd_cases.h"
 
 namespace ftrain::cpu {

@@ -1,6 +1,6 @@
 // bf16 on the CPU device: what the precision pass makes of a graph, and that training in bf16
 // follows training in f32. Kernels of bf16 are tested with all others, in ops_test.cpp.
-#include "plugins/devices/cpu/rewrite/precision.h"
+#include "core/graph/rewrite/precision.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -47,7 +47,7 @@ using Signatures = std::set<std::string>;
 TEST(LowerPrecision, ActivationsAreBf16AndEverythingElseF32) {
   Graph graph;
   build_step(graph, true);
-  const auto low = lower_precision(graph);
+  const auto low = lower_precision(graph, DType::bf16);
   EXPECT_EQ(signatures(*low, "conv2d"), Signatures{"bf16 f32 -> bf16 "});
   EXPECT_EQ(signatures(*low, "conv2d_input_grad"), Signatures{"bf16 f32 -> bf16 "});
   EXPECT_EQ(signatures(*low, "conv2d_weight_grad"), Signatures{"bf16 bf16 -> f32 "});
@@ -68,6 +68,17 @@ TEST(LowerPrecision, ActivationsAreBf16AndEverythingElseF32) {
   for (const Graph::Named& fetch : low->fetches()) EXPECT_EQ(fetch.value.dtype(), DType::f32);
 }
 
+TEST(LowerPrecision, ToF16IsTheSameGraph) {
+  Graph graph;
+  build_step(graph, true);
+  std::string expected = lower_precision(graph, DType::bf16)->text();
+  for (std::size_t at = 0; (at = expected.find("bf16", at)) != std::string::npos;) {
+    expected.erase(at, 1);
+  }
+  EXPECT_EQ(lower_precision(graph, DType::f16)->text(), expected);
+  EXPECT_THAT(expected, HasSubstr("f16"));
+}
+
 // Makes a graph one that trains: an evaluation stays in f32.
 void write_a_state(Graph& graph) {
   const Value one = ops::constant(graph, 1);
@@ -80,7 +91,7 @@ void write_a_state(Graph& graph) {
 TEST(LowerPrecision, EvaluationsStayInF32) {
   Graph graph;
   build_step(graph, false);
-  EXPECT_EQ(lower_precision(graph)->text(), graph.text());
+  EXPECT_EQ(lower_precision(graph, DType::bf16)->text(), graph.text());
 }
 
 TEST(LowerPrecision, ImagesArriveInBf16) {
@@ -91,7 +102,7 @@ TEST(LowerPrecision, ImagesArriveInBf16) {
   const Value weight = graph.state({.name = "w", .type = {DType::f32, {16, 3, 3, 3}}});
   const Value pixels = ops::image_normalize(image, step, {});
   graph.fetch("y", ops::conv2d(pixels, weight, {.padding = 1}));
-  const auto low = lower_precision(graph);
+  const auto low = lower_precision(graph, DType::bf16);
   EXPECT_EQ(signatures(*low, "image_normalize"), Signatures{"u8 i64 -> bf16 "});
   // What is read from outside is f32 as before.
   EXPECT_EQ(signatures(*low, "cast"), Signatures{"bf16 -> f32 "});
@@ -108,7 +119,7 @@ TEST(LowerPrecision, OtherOpsComputeInF32BetweenCastsThatAreMadeOnce) {
   graph.fetch("product", ops::matmul(rows, rows, false, true));
   graph.fetch("sum", ops::sum(y));
   graph.fetch("z", ops::conv2d(ops::reshape(rows, {2, 16, 4, 4}), weight, {}));
-  const auto low = lower_precision(graph);
+  const auto low = lower_precision(graph, DType::bf16);
   EXPECT_EQ(signatures(*low, "reshape"), Signatures{"f32 -> f32 "});
   EXPECT_EQ(signatures(*low, "sum"), Signatures{"f32 -> f32 "});
   int casts = 0;
@@ -124,7 +135,7 @@ TEST(LowerPrecision, WeightsGradientsAreAddedInF32) {
   const Value y = ops::conv2d(ops::conv2d(x, weight, {}), weight, {});
   const Seed seed{y, y};
   graph.fetch("gradient", gradients(graph, {&seed, 1}, {&weight, 1})[0]);
-  const auto low = lower_precision(graph);
+  const auto low = lower_precision(graph, DType::bf16);
   EXPECT_EQ(signatures(*low, "add"), Signatures{"f32 f32 -> f32 "});
 }
 
@@ -134,7 +145,7 @@ TEST(LowerPrecision, GraphsWithoutImagesStayAsTheyAre) {
   const Value x = graph.input("x", {DType::f32, Shape{4, 8}});
   const Value weight = graph.state({.name = "w", .type = {DType::f32, {8, 8}}});
   graph.fetch("y", ops::relu(ops::linear(x, weight)));
-  EXPECT_EQ(lower_precision(graph)->text(), graph.text());
+  EXPECT_EQ(lower_precision(graph, DType::bf16)->text(), graph.text());
 }
 
 // The length of the difference over that of the second: single elements of bf16 may well differ.

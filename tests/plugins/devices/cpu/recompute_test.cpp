@@ -4,9 +4,9 @@
 #include "core/config/table.h"
 #include "core/graph/opdef.h"
 #include "core/graph/passes.h"
+#include "core/graph/rewrite/recompute.h"
 #include "core/model/backbone.h"
 #include "core/plugin/registry.h"
-#include "plugins/devices/cpu/rewrite/recompute.h"
 #include "plugins/devices/cpu/step.h"
 
 namespace ftrain::cpu {

@@ -130,7 +130,8 @@ std::vector<float> result(const Node& node, const KernelDef& def,
   std::vector<float> values(static_cast<std::size_t>(type.shape.elements()));
   if (type.dtype == DType::bf16) {
     const auto* const numbers = static_cast<const BF16*>(plain.data());
-    std::transform(numbers, numbers + values.size(), values.begin(), to_f32);
+    std::transform(numbers, numbers + values.size(), values.begin(),
+                   [](BF16 x) { return to_f32(x); });
   } else {
     std::memcpy(values.data(), plain.data(), plain.size);
   }

@@ -1,4 +1,4 @@
-#include "plugins/devices/cpu/rewrite/merge_updates.h"
+#include "core/graph/rewrite/merge_updates.h"
 
 #include <algorithm>
 #include <set>
@@ -8,11 +8,13 @@
 #include "core/graph/ops.h"
 #include "core/graph/passes.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 
 ManyUpdates::ManyUpdates(const Node& node)
     : tensors(static_cast<std::size_t>(node.attributes.integer("tensors"))),
-      slots((node.inputs.size() - first_tensor) / tensors - 2) {}
+      slots((node.inputs.size() - first_tensor) / tensors -
+            (node.attributes.has("copies") ? 3 : 2)),
+      copies(node.attributes.has("copies")) {}
 
 namespace {
 
@@ -21,13 +23,17 @@ constexpr std::size_t rate = 2, ok = 3, coefficient = 4, first_slot = 5, most_sl
 
 std::vector<TensorType> infer_many(const Node& node) {
   const ManyUpdates many(node);
-  require(many.parameter(many.tensors) == node.inputs.size(), node,
-          "every tensor must have a gradient and the same number of slots");
+  require(many.parameter(many.tensors) + (many.copies ? many.tensors : 0) == node.inputs.size(),
+          node, "every tensor must have a gradient and the same number of slots");
   for (std::size_t t = 0; t < many.tensors; ++t) {
     for (std::size_t i = 0; i < 1 + many.slots; ++i) {
       require(node.input(many.parameter(t) + 1 + i).shape == node.input(many.parameter(t)).shape,
               node, "gradient and slots must have the parameter's shape");
     }
+    if (!many.copies || !node.inputs[many.copy(t)].valid()) continue;
+    const TensorType &copy = node.input(many.copy(t)), &parameter = node.input(many.parameter(t));
+    require(copy.shape == parameter.shape && copy.layout == parameter.layout, node,
+            "a copy must have the parameter's shape and order");
   }
   return {};
 }
@@ -39,6 +45,9 @@ std::vector<int> writes_many(const Node& node) {
     const int parameter = static_cast<int>(many.parameter(t));
     written.push_back(parameter);
     for (int s = 0; s < static_cast<int>(many.slots); ++s) written.push_back(parameter + 2 + s);
+    if (many.copies && node.inputs[many.copy(t)].valid()) {
+      written.push_back(static_cast<int>(many.copy(t)));
+    }
   }
   return written;
 }
@@ -128,7 +137,7 @@ class Pass {
       std::vector<TensorUpdate> tensors;
       for (const Node* const node : group) {
         TensorUpdate& tensor =
-            tensors.emplace_back(TensorUpdate{now(node->inputs[0]), now(node->inputs[1]), {}});
+            tensors.emplace_back(TensorUpdate{now(node->inputs[0]), now(node->inputs[1]), {}, {}});
         for (std::size_t i = first_slot; i < node->inputs.size(); ++i) {
           tensor.slots.push_back(now(node->inputs[i]));
         }
@@ -160,15 +169,20 @@ void optimizer_update_many(const std::vector<TensorUpdate>& tensors, Value rate,
     inputs.insert(inputs.end(), {tensor.parameter, tensor.gradient});
     inputs.insert(inputs.end(), tensor.slots.begin(), tensor.slots.end());
   }
-  rate.graph().emit(many_op, std::move(inputs),
-                    {{"update", std::move(update)},
-                     {"rate_factor", rate_factor},
-                     {"decay", decay},
-                     {"tensors", static_cast<std::int64_t>(tensors.size())}});
+  Attributes attributes{{"update", std::move(update)},
+                        {"rate_factor", rate_factor},
+                        {"decay", decay},
+                        {"tensors", static_cast<std::int64_t>(tensors.size())}};
+  if (std::any_of(tensors.begin(), tensors.end(),
+                  [](const TensorUpdate& tensor) { return tensor.copy.valid(); })) {
+    for (const TensorUpdate& tensor : tensors) inputs.push_back(tensor.copy);
+    attributes.set("copies", true);
+  }
+  rate.graph().emit(many_op, std::move(inputs), std::move(attributes));
 }
 
 std::unique_ptr<Graph> merge_updates(const Graph& graph) {
   return Pass(graph).run();
 }
 
-}  // namespace ftrain::cpu
+}  // namespace ftrain

@@ -1,13 +1,13 @@
 // Batch norms whose moments are of this rank alone: statistics and norm, sums and gradient, in one.
 #include "core/graph/opdef/whole_norm.h"
-#include "plugins/devices/cpu/rewrite/fusion.h"
+#include "core/graph/rewrite/fusion.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 namespace {
 
 class WholeNorms : Fusion {
  public:
-  explicit WholeNorms(const Graph& old) : Fusion(old) {}
+  explicit WholeNorms(const Graph& old, const TakenByKernels& taken) : Fusion(old, taken) {}
 
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
@@ -99,7 +99,7 @@ class WholeNorms : Fusion {
 // Two of those in a row on one activation.
 class NormPairs : Fusion {
  public:
-  explicit NormPairs(const Graph& old) : Fusion(old) {}
+  explicit NormPairs(const Graph& old, const TakenByKernels& taken) : Fusion(old, taken) {}
 
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
@@ -195,12 +195,12 @@ class NormPairs : Fusion {
 
 }  // namespace
 
-std::unique_ptr<Graph> fuse_whole_norms(const Graph& graph) {
-  return WholeNorms(graph).run();
+std::unique_ptr<Graph> fuse_whole_norms(const Graph& graph, const TakenByKernels& taken) {
+  return WholeNorms(graph, taken).run();
 }
 
-std::unique_ptr<Graph> fuse_norm_pairs(const Graph& graph) {
-  return NormPairs(graph).run();
+std::unique_ptr<Graph> fuse_norm_pairs(const Graph& graph, const TakenByKernels& taken) {
+  return NormPairs(graph, taken).run();
 }
 
-}  // namespace ftrain::cpu
+}  // namespace ftrain

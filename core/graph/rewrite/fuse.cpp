@@ -1,8 +1,8 @@
-#include "plugins/devices/cpu/rewrite/fuse.h"
+#include "core/graph/rewrite/fuse.h"
 
-#include "plugins/devices/cpu/rewrite/fusion.h"
+#include "core/graph/rewrite/fusion.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 namespace {
 
 ops::BatchNorm options_of(const Node& node) {
@@ -11,7 +11,7 @@ ops::BatchNorm options_of(const Node& node) {
 
 class Neighbours : Fusion {
  public:
-  explicit Neighbours(const Graph& old) : Fusion(old) {}
+  explicit Neighbours(const Graph& old, const TakenByKernels& taken) : Fusion(old, taken) {}
 
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
@@ -150,8 +150,8 @@ class Neighbours : Fusion {
 
 }  // namespace
 
-std::unique_ptr<Graph> fuse(const Graph& graph, const KernelEnvironment&) {
-  return fuse_norm_pairs(*fuse_whole_norms(*Neighbours(graph).run()));
+std::unique_ptr<Graph> fuse(const Graph& graph, const TakenByKernels& taken) {
+  return fuse_norm_pairs(*fuse_whole_norms(*Neighbours(graph, taken).run(), taken), taken);
 }
 
-}  // namespace ftrain::cpu
+}  // namespace ftrain

@@ -1,4 +1,4 @@
-#include "plugins/devices/cpu/rewrite/precision.h"
+#include "core/graph/rewrite/precision.h"
 
 #include <algorithm>
 #include <map>
@@ -9,15 +9,15 @@
 #include "core/graph/ops.h"
 #include "core/graph/passes.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 namespace {
 
-// An op that takes activations in bf16. Its other operands are f32, and its infer function says
+// An op that takes activations in 16 bits. Its other operands are f32, and its infer function says
 // what type its outputs then have.
 struct Rule {
   std::string_view op;
   std::vector<std::size_t> activations;  // operands
-  // Becomes bf16 by itself; the others follow their operands.
+  // Is lowered by itself; the others follow their operands.
   bool begins = false;
 };
 
@@ -49,7 +49,7 @@ const Rule* rule_of(std::string_view op) {
 
 class Lowering {
  public:
-  explicit Lowering(const Graph& graph) : old_(graph), rebuild_(graph) {}
+  Lowering(const Graph& graph, DType to) : old_(graph), to_(to), rebuild_(graph) {}
 
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
@@ -58,7 +58,7 @@ class Lowering {
         rebuild_.copy(node);
       } else if (node.op->name == "image_normalize") {
         Attributes attributes = node.attributes;
-        attributes.set("to", "bf16");
+        attributes.set("to", std::string(name_of(to_)));
         emit(node, {rebuild_[node.inputs[0]], rebuild_[node.inputs[1]]}, std::move(attributes));
       } else {
         emit(node, operands(node), node.attributes);
@@ -85,21 +85,21 @@ class Lowering {
       const bool activation =
           lowered && std::find(rule->activations.begin(), rule->activations.end(), i) !=
                          rule->activations.end();
-      inputs.push_back(as(value, activation ? DType::bf16 : node.input(i).dtype));
+      inputs.push_back(as(value, activation ? to_ : node.input(i).dtype));
     }
     return inputs;
   }
 
   bool applies(const Rule& rule, const Node& node) const {
-    bool bf16 = rule.begins;
+    bool lowered = rule.begins;
     for (const std::size_t i : rule.activations) {
       const TensorType& type = rebuild_[node.inputs[i]].type();
-      if (type.shape.rank() != 4 || (type.dtype != DType::f32 && type.dtype != DType::bf16)) {
+      if (type.shape.rank() != 4 || (type.dtype != DType::f32 && type.dtype != to_)) {
         return false;
       }
-      bf16 = bf16 || type.dtype == DType::bf16;
+      lowered = lowered || type.dtype == to_;
     }
-    return bf16;
+    return lowered;
   }
 
   void emit(const Node& node, std::vector<Value> inputs, Attributes attributes) {
@@ -121,22 +121,20 @@ class Lowering {
   }
 
   const Graph& old_;
+  DType to_;
   Rebuild rebuild_;
   std::map<std::pair<std::int32_t, std::int32_t>, Value> casts_;
 };
 
 }  // namespace
 
-std::vector<std::size_t> bf16_operands(std::string_view op) {
+std::vector<std::size_t> lowered_operands(std::string_view op) {
   const Rule* const rule = rule_of(op);
   return rule != nullptr ? rule->activations : std::vector<std::size_t>{};
 }
 
-std::unique_ptr<Graph> lower_precision(const Graph& graph) {
-  for (std::int32_t i = 0; i < graph.size(); ++i) {
-    if (!written_inputs(graph.node(i)).empty()) return Lowering(graph).run();
-  }
-  return remove_dead(graph);
+std::unique_ptr<Graph> lower_precision(const Graph& graph, DType to) {
+  return writes_states(graph) ? Lowering(graph, to).run() : remove_dead(graph);
 }
 
-}  // namespace ftrain::cpu
+}  // namespace ftrain

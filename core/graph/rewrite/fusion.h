@@ -15,14 +15,18 @@
 #include "core/graph/opdef.h"
 #include "core/graph/opdef/fused.h"
 #include "core/graph/passes.h"
-#include "plugins/devices/cpu/layout.h"
+#include "core/graph/rewrite/fuse.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 
 class Fusion {
  protected:
-  explicit Fusion(const Graph& old)
-      : old_(old), rebuild_(old), uses_(uses_of(old)), actions_(uses_.size()) {
+  explicit Fusion(const Graph& old, TakenByKernels taken_by_kernels = {})
+      : old_(old),
+        rebuild_(old),
+        taken_by_kernels_(std::move(taken_by_kernels)),
+        uses_(uses_of(old)),
+        actions_(uses_.size()) {
     for (const Graph::Named& fetch : old.fetches()) {
       fetched_.insert({fetch.value.node_index(), fetch.value.output()});
     }
@@ -45,11 +49,7 @@ class Fusion {
   static bool is(const Node& node, std::string_view op) { return node.op->name == op; }
 
   // Whether the kernels of fused norms take this activation.
-  static bool taken_by_kernels(const TensorType& x) {
-    if (x.dtype != DType::f32 && x.dtype != DType::bf16) return false;
-    if (x.shape.rank() == 4) return channel_block(x.layout) > 1;
-    return x.layout == row_major && x.shape[1] % 8 == 0;
-  }
+  bool taken_by_kernels(const TensorType& x) const { return taken_by_kernels_(x); }
 
   // Whether a state that `node` reads is written after it and before `later`.
   bool written_between(const Node& node, const Node& later) const {
@@ -118,6 +118,7 @@ class Fusion {
   Rebuild rebuild_;
 
  private:
+  TakenByKernels taken_by_kernels_;
   std::vector<std::vector<std::vector<std::int32_t>>> uses_;
   std::vector<std::function<void()>> actions_;  // by node; empty: copy it
   std::set<std::pair<std::int32_t, std::int32_t>> fetched_;
@@ -125,7 +126,7 @@ class Fusion {
 };
 
 // fuse.h's steps after the first. Each takes what the one before made.
-std::unique_ptr<Graph> fuse_whole_norms(const Graph& graph);
-std::unique_ptr<Graph> fuse_norm_pairs(const Graph& graph);
+std::unique_ptr<Graph> fuse_whole_norms(const Graph& graph, const TakenByKernels& taken);
+std::unique_ptr<Graph> fuse_norm_pairs(const Graph& graph, const TakenByKernels& taken);
 
-}  // namespace ftrain::cpu
+}  // namespace ftrain

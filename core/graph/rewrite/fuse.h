@@ -22,13 +22,16 @@
 // this comes after they were chosen.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "core/graph/graph.h"
-#include "core/runtime/kernel.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 
-std::unique_ptr<Graph> fuse(const Graph& graph, const KernelEnvironment& environment);
+// Whether a device's kernels of fused norms take this activation.
+using TakenByKernels = std::function<bool(const TensorType& activation)>;
 
-}  // namespace ftrain::cpu
+FTRAIN_API std::unique_ptr<Graph> fuse(const Graph& graph, const TakenByKernels& taken);
+
+}  // namespace ftrain

@@ -11,7 +11,7 @@
 
 #include "core/graph/graph.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 
 // policy:
 //  "none"   keeps everything.
@@ -24,6 +24,6 @@ namespace ftrain::cpu {
 //           which least is alive at once.
 // Nodes that write a state, ranks' meetings and batch moments are never repeated; random numbers
 // are functions of the step, so theirs may be.
-std::unique_ptr<Graph> recompute(const Graph& graph, const std::string& policy);
+FTRAIN_API std::unique_ptr<Graph> recompute(const Graph& graph, const std::string& policy);
 
-}  // namespace ftrain::cpu
+}  // namespace ftrain

@@ -1,4 +1,4 @@
-#include "plugins/devices/cpu/rewrite/recompute.h"
+#include "core/graph/rewrite/recompute.h"
 
 #include <algorithm>
 #include <map>
@@ -10,7 +10,7 @@
 #include "core/graph/opdef.h"
 #include "core/graph/passes.h"
 
-namespace ftrain::cpu {
+namespace ftrain {
 namespace {
 
 bool is(const Node& node, std::string_view op) {
@@ -314,4 +314,4 @@ std::unique_ptr<Graph> recompute(const Graph& graph, const std::string& policy) 
   return made;
 }
 
-}  // namespace ftrain::cpu
+}  // namespace ftrain
