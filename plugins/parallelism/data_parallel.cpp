@@ -1,3 +1,4 @@
+#include "core/base/error.h"
 #include "core/graph/ops.h"
 #include "core/model/parallelism.h"
 #include "core/plugin/plugin.h"
@@ -13,6 +14,7 @@ struct DataParallel final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
                                 PartialGradients& so_far) const override {
     const std::int64_t ranks = build.ranks;
+    if (ranks > 1) refuse_stored_apart();
     const auto [weight, slots] = centers(build, embedding, {0, build.classes});
     const auto [unit_rows, norms] = ops::normalize(embedding);
     const Value features = build.margin->normalized ? unit_rows : embedding;
@@ -26,13 +28,13 @@ struct DataParallel final : Parallelism {
         ops::margin_loss(ops::reshape(stats.stats, {1, build.batch, 2}), norms, target, options);
     const Value loss = share_of_step(build, ops::all_reduce_sum(own_loss, ranks), ranks);
     const Value ok = add_loss(loss, so_far);
-    const TensorPolicy policy = build.optimizer.center_policy();
-    const auto update = build.optimizer.update();
+    ops::RowUpdate update = row_update(build);
     const bool last = build.part + 1 == build.parts;
     if (last && ranks == 1) {
-      const Value gradient = ops::class_center_update(
-          features, norms, labels, weight, target, log_sum, stats, {}, slots, build.rate, ok,
-          options, {update, policy.rate_factor, policy.decay, false, so_far.weight});
+      update.earlier = so_far.weight;
+      const Value gradient =
+          ops::class_center_update(features, norms, labels, weight, target, log_sum, stats, {},
+                                   slots, build.rate, ok, options, update);
       return {loss, ok, {{features, gradient}}};
     }
     const auto [gradient, dweight] = ops::class_center_backward(
@@ -40,10 +42,23 @@ struct DataParallel final : Parallelism {
     so_far.weight = dweight;
     if (last) {
       ops::optimizer_update(weight, slots, ops::all_reduce_sum(dweight, ranks),
-                            ops::cast(build.rate, weight.dtype()), {}, ok, update,
-                            policy.rate_factor, policy.decay);
+                            ops::cast(build.rate, weight.dtype()), {}, ok, update.update,
+                            update.rate_factor, update.decay);
     }
     return {loss, ok, {{features, gradient}}};
+  }
+
+ private:
+  // Several ranks update all class centers at once with a gradient that is as large in fp32, which
+  // would leave little of what is to be saved.
+  void refuse_stored_apart() const {
+    const bool bf16 = centers_precision == "bf16";
+    if (!bf16 && centers_memory != "host") return;
+    throw ConfigError("[parallelism] " +
+                      std::string(bf16 ? "centers = \"bf16\"" : "centers_memory = \"host\"") +
+                      ": data_parallel on several ranks has an fp32 gradient of all class centers "
+                      "in the device's memory; set plugin = \"model_parallel\" or \"partial_fc\", "
+                      "which update the rows of a rank in place, or run one rank");
   }
 };
 

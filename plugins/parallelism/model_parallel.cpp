@@ -11,7 +11,7 @@ struct ModelParallel final : Parallelism {
     const Shard own = shard(build.classes, build.rank, build.ranks);
     const auto [weight, slots] = centers(build, embedding, own);
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first, {},
-                                 wire_of(features), so_far);
+                                 wire_of(features), row_update(build), so_far);
   }
 };
 

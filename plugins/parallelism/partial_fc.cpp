@@ -36,7 +36,8 @@ struct PartialFc final : Parallelism {
             ? std::min(1.0, static_cast<double>(*num_sample) / static_cast<double>(build.classes))
             : sample_rate;
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first,
-                                 {rate, rows == "all"}, wire_of(features), so_far);
+                                 {rate, rows == "all"}, wire_of(features), row_update(build),
+                                 so_far);
   }
 };
 

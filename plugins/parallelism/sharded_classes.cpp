@@ -22,7 +22,8 @@ std::int64_t capacity_of(double rate, std::int64_t classes, std::int64_t samples
 ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, Value labels,
                                       Value weight, const std::vector<Value>& slots,
                                       std::int64_t first_class, const ClassSampling& sampling,
-                                      std::optional<DType> wire, PartialGradients& so_far) {
+                                      std::optional<DType> wire, ops::RowUpdate update,
+                                      PartialGradients& so_far) {
   const std::int64_t ranks = build.ranks, batch = build.batch * ranks;
   const ops::Normalized normalized = ops::normalize(embedding);
   const Value rows = build.margin->normalized ? normalized.rows : embedding;
@@ -61,12 +62,11 @@ ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, V
     so_far.weight = dweight;
     return {loss, ok, {{features, gradient}}};
   }
-  const TensorPolicy policy = build.optimizer.center_policy();
+  update.all_rows = sampling.all_rows;
+  update.earlier = so_far.weight;
   const Value gradient =
       ops::class_center_update(features, norms, all_labels, weight, target, log_sum, stats, sampled,
-                               slots, build.rate, ok, centers,
-                               {build.optimizer.update(), policy.rate_factor, policy.decay,
-                                sampling.all_rows, so_far.weight});
+                               slots, build.rate, ok, centers, update);
   return {loss, ok, {{features, gradient}}};
 }
 

@@ -16,11 +16,13 @@ struct ClassSampling {
   bool all_rows = false;  // rows that were not sampled keep moving by momentum and decay
 };
 
-// `wire`: what features travel in from rank to rank; nothing: their own type.
+// `wire`: what features travel in from rank to rank; nothing: their own type. `update`: how rows
+// change, see Parallelism::row_update.
 ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, Value labels,
                                       Value weight, const std::vector<Value>& slots,
                                       std::int64_t first_class, const ClassSampling& sampling,
-                                      std::optional<DType> wire, PartialGradients& so_far);
+                                      std::optional<DType> wire, ops::RowUpdate update,
+                                      PartialGradients& so_far);
 
 inline std::optional<DType> wire_of(const std::string& features) {
   return features == "bf16" ? std::optional(DType::bf16) : std::nullopt;

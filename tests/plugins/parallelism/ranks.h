@@ -1,6 +1,7 @@
 // Ranks as threads of the test, joined by the `local` communicator.
 #pragma once
 
+#include <algorithm>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -11,12 +12,26 @@
 #include "core/config/table.h"
 #include "core/plugin/registry.h"
 #include "core/runtime/communicator.h"
+#include "core/runtime/device.h"
 
 namespace ftrain {
 
 inline Registry& plugins() {
   static Registry registry({FTRAIN_PLUGINS});
   return registry;
+}
+
+// A state's values, whatever it is stored in.
+inline std::vector<float> read_floats(const StateStore& store, const StateSpec& spec) {
+  std::vector<float> values(static_cast<std::size_t>(spec.type.shape.elements()));
+  if (spec.type.dtype != DType::bf16) {
+    store.read(spec.name, values.data());
+    return values;
+  }
+  std::vector<BF16> stored(values.size());
+  store.read(spec.name, stored.data());
+  std::transform(stored.begin(), stored.end(), values.begin(), [](BF16 x) { return to_f32(x); });
+  return values;
 }
 
 // Runs body(rank, communicator) on each rank (null at one rank) and rethrows the first failure. A

@@ -118,8 +118,7 @@ class TopologyTest : public testing::Test {
     for (const StateStore::Entry& entry : store.entries()) {
       const StateSpec& spec = entry.spec;
       const Shape& shape = spec.type.shape;
-      std::vector<float> values(static_cast<std::size_t>(shape.elements()));
-      store.read(spec.name, values.data());
+      const std::vector<float> values = read_floats(store, spec);
       std::vector<float>& whole = states[spec.name];
       if (spec.rows == 0) {
         if (whole.empty()) whole = values;
@@ -194,6 +193,42 @@ TEST_F(TopologyTest, StoppedRunsContinueToTheSameBits) {
   ASSERT_LT(rest.loss.size(), 9u);
   EXPECT_TRUE(std::equal(rest.loss.rbegin(), rest.loss.rend(), whole.loss.rbegin()));
   EXPECT_EQ(rest.states, whole.states);
+}
+
+// What is stored in bf16 is saved in bf16, and goes on on other ranks to the bit.
+TEST_F(TopologyTest, ClassCentersInBf16GoOnOnAnyNumberOfRanks) {
+  const std::string bf16 = "parallelism.centers=bf16";
+  const Topology topology{"model_parallel", 3};
+  const Outcome whole = train(topology, "whole", {bf16});
+  EXPECT_THROW(train(topology, "parts", {bf16}, 5), std::exception);
+  const Outcome rest = train(topology, "parts", {bf16});
+  ASSERT_LT(rest.loss.size(), 9u);
+  EXPECT_EQ(rest.states, whole.states);
+  for (const Topology& other : {Topology{"data_parallel", 1}, Topology{"partial_fc", 4}}) {
+    EXPECT_EQ(train(other, "whole", {bf16}).states, whole.states);
+  }
+}
+
+TEST_F(TopologyTest, RunsGoOnInBf16AndBack) {
+  const Topology topology{"partial_fc", 2};
+  const std::string stop = "run.stop_at=3", bf16 = "parallelism.centers=bf16";
+  States want = train(topology, "run", {stop}).states;
+  EXPECT_EQ(train(topology, "run", {stop, "parallelism.centers_memory=host"}).states, want);
+  for (const char* name : {"centers.weight", "centers.weight.momentum"}) {
+    for (float& x : want.at(name)) x = to_f32(to_bf16(x));
+  }
+  EXPECT_EQ(train(topology, "run", {stop, bf16}).states, want);
+  const States later = train(topology, "run", {"run.stop_at=4", bf16}).states;
+  EXPECT_EQ(train(topology, "run", {"run.stop_at=4"}).states, later);
+}
+
+// A velocity that no step wants is not asked for.
+TEST_F(TopologyTest, RunsGoOnWithoutMomentum) {
+  const Topology topology{"model_parallel", 2};
+  States want = train(topology, "run", {"run.stop_at=3"}).states;
+  const States got = train(topology, "run", {"run.stop_at=3", "optimizer.momentum=0"}).states;
+  std::erase_if(want, [](const auto& state) { return state.first.ends_with(".momentum"); });
+  EXPECT_EQ(got, want);
 }
 
 }  // namespace
