@@ -27,6 +27,8 @@ std::vector<std::string> sets_of(const ParitySettings& settings, const ParityCas
   std::vector<std::string> sets{
       "parallelism.plugin=" + one.parallelism,
       "parallelism.batch_norm=global",
+      "parallelism.centers=fp32",  // not every strategy has another, nor would parameters be equal
+      "parallelism.centers_memory=device",
       "dataset.batch=" + std::to_string(settings.global_batch / one.ranks),
       "run.accumulate=1",
       "run.stop_at=" + std::to_string(settings.steps),
@@ -50,7 +52,8 @@ std::vector<std::string> sets_of(const ParitySettings& settings, const ParityCas
   }
   // Kernels in their fixed order: measuring takes longer than these steps.
   const std::string device = root.table("device").text("plugin", "auto");
-  if (device == "auto" || device == "cpu") sets.emplace_back("device.autotune=false");
+  if (device == "auto" || device == "cpu" || device == "cuda")
+    sets.emplace_back("device.autotune=false");
   return sets;
 }
 

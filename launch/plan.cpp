@@ -14,7 +14,8 @@ namespace {
 // The job with its kernels in their fixed order: nothing is measured.
 Job draft_of(const CommandLine& line, const Job& job, std::vector<std::string> more = {}) {
   const std::string device = job.root().table("device").text("plugin", "auto");
-  if (device == "auto" || device == "cpu") more.emplace_back("device.autotune=false");
+  if (device == "auto" || device == "cpu" || device == "cuda")
+    more.emplace_back("device.autotune=false");
   return line.job(more);
 }
 

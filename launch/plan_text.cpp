@@ -4,6 +4,7 @@
 #include <cctype>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "core/graph/opdef.h"
 #include "launch/command_line.h"
@@ -111,7 +112,7 @@ std::string program_line(const char* name, const Program& program) {
 }
 
 std::string memory_lines(const MemoryPlan& memory) {
-  const std::pair<const char*, std::size_t> parts[] = {
+  std::vector<std::pair<const char*, std::size_t>> parts = {
       {"parameters, statistics, slots", memory.states},
       {"inputs", memory.resident - memory.states},
       {"arena of the training step", memory.arena},
@@ -120,6 +121,9 @@ std::string memory_lines(const MemoryPlan& memory) {
       {"copy or part of a checkpoint", memory.checkpoint},
       {"program and libraries", memory.process},
       {"predicted peak", memory.peak()}};
+  if (memory.host > 0) {
+    parts.insert(parts.begin() + 1, {"states in the host's memory", memory.host});
+  }
   std::string text = memory.processes == 1
                          ? "memory of the process:\n"
                          : "memory of each of " + std::to_string(memory.processes) +
@@ -207,6 +211,7 @@ std::string plan_json(const StepPlan& plan, const Job& job) {
   }
   json["resident_bytes"] = memory.resident;
   json["state_bytes"] = memory.states;
+  json["host_bytes"] = memory.host;
   json["arena_bytes"] = memory.arena;
   json["evaluation_arena_bytes"] = memory.evaluation_arena;
   json["ring_bytes"] = memory.ring;

@@ -145,6 +145,7 @@ void StepPlan::add_up(bool threads, std::optional<std::size_t> process) {
   const Plan& plan = training.plan;
   memory.resident = ranks * plan.resident_bytes;
   memory.states = ranks * plan.state_bytes;
+  memory.host = ranks * plan.host_bytes;
   memory.arena = ranks * plan.arena_bytes;
   if (evaluation) {
     memory.resident += ranks * (evaluation->plan.resident_bytes - evaluation->plan.state_bytes);

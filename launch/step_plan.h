@@ -20,13 +20,14 @@ struct MemoryPlan {
   std::size_t processes = 1;         // of this kind
   std::size_t resident = 0;          // states and inputs of both programs
   std::size_t states = 0;            // of which states
+  std::size_t host = 0;              // states that a device keeps in the host's memory
   std::size_t arena = 0;             // the training step's
   std::size_t evaluation_arena = 0;  // what the verification needs beyond that
   std::size_t ring = 0;              // decoded batches and their threads
   std::size_t checkpoint = 0;        // the copy or the part in hand while one is written
   std::size_t process = 0;           // libraries, kernels' code, threads: as measured now
   std::size_t peak() const {
-    return resident + arena + evaluation_arena + ring + checkpoint + process;
+    return resident + host + arena + evaluation_arena + ring + checkpoint + process;
   }
   // Of all of them, where they share one machine.
   std::size_t machine() const { return processes * peak(); }

@@ -28,6 +28,13 @@ const Measured* measured_of(const Job& job, const Description& cluster,
   return nullptr;
 }
 
+// Whether class centers are stored as data_parallel on several ranks does not take them.
+bool stores_apart(const Job& job) {
+  const Table table = job.root().table("parallelism");
+  return table.text("centers", "fp32") != "fp32" ||
+         table.text("centers_memory", "device") == "host";
+}
+
 }  // namespace
 
 std::string precision_of(const Job& job) {
@@ -89,6 +96,7 @@ void predict(const Job& draft, Registry& registry, ClusterPlan& plan) {
       plan.strategies.push_back(plan.counts.back());
       continue;
     }
+    if (parallelism == std::string_view("data_parallel") && stores_apart(draft)) continue;
     const double alone = at(1, parallelism, 0).samples_per_second;
     plan.strategies.push_back(at(cluster.size(), parallelism, alone));
   }

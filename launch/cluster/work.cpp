@@ -42,7 +42,8 @@ void add_walk(Work& work, const Graph& graph, const Node& node) {
   const TensorType& features = node.input(0);
   const TensorType& weight = node.input(3);
   const double walked = walked_rows(graph, node, forward ? 5 : 7);
-  const auto row = static_cast<double>(weight.shape[1] * 4);
+  const auto width = static_cast<double>(weight.shape[1]);
+  const double row = width * static_cast<double>(size_of(weight.dtype));
   // Cosines, where they were not kept; in the second walk the gradients of features and of centers.
   const bool kept = !forward && node.inputs[8].valid();
   const double products = forward ? 1 : kept ? 2 : 3;
@@ -51,7 +52,7 @@ void add_walk(Work& work, const Graph& graph, const Node& node) {
   const double cosines = 4 * walked * static_cast<double>(features.shape[0]);
   if (kept || (forward && node.outputs.size() > 2)) work.center_bytes += cosines;
   if (node.op->name == "class_center_backward") {
-    work.center_bytes += walked * row * (node.inputs[9].valid() ? 2 : 1);
+    work.center_bytes += walked * width * 4 * (node.inputs[9].valid() ? 2 : 1);
   } else if (!forward) {
     const auto written = static_cast<double>(node.op->writes(node).size());  // centers and slots
     const bool all = node.attributes.flag("all_rows");

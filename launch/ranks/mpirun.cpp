@@ -95,7 +95,8 @@ std::vector<std::string> handed_on() {
   for (char** one = environ; *one != nullptr; ++one) {
     const std::string text = *one;
     const std::string name = text.substr(0, text.find('='));
-    for (const char* stem : {"FTRAIN_", "GOMP_", "OMP_", "KMP_", "DNNL_", "ONEDNN_"}) {
+    for (const char* stem :
+         {"FTRAIN_", "GOMP_", "OMP_", "KMP_", "DNNL_", "ONEDNN_", "CUDA_", "NCCL_"}) {
       if (name.rfind(stem, 0) == 0) names.push_back(name);
     }
     for (const char* whole : {"LD_LIBRARY_PATH", "PATH"}) {

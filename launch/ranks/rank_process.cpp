@@ -11,6 +11,8 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/runtime/watch.h"
+#include "core/train/assembly.h"
+#include "launch/ranks/communicator_choice.h"
 #include "launch/ranks/rank_report.h"
 #include "launch/ranks/ranks.h"
 #include "launch/ranks/signals.h"
@@ -78,8 +80,7 @@ class RankProcess {
     job_->root().table("launch").read(launch);
     place_.job = settings.name + "/" + place_.job;
     if (place_.size > 1) {
-      auto inner =
-          registry_->create<Communicator>(communicator_name(launch), Table::empty("launch"));
+      auto inner = make_communicator(launch);
       inner->connect(place_);
       communicator_ = std::make_unique<WatchedCommunicator>(
           std::move(inner), WatchOptions{.timeout = launch.timeout});
@@ -89,31 +90,15 @@ class RankProcess {
     }
   }
 
-  std::string communicator_name(const LaunchSettings& launch) const {
-    std::string name = launch.communicator;
-    if (name == "auto") {
-      const bool there = std::any_of(
-          registry_->folders().begin(), registry_->folders().end(), [this](const auto& folder) {
-            return std::filesystem::exists(folder / (environment_.communicator + ".so"));
-          });
-      name = there || place_.address.empty() ? environment_.communicator : "tcp";
-    }
-    const std::string under =
-        "[launch] communicator = \"" + name + "\" under " + environment_.launcher + ": ";
-    if (name == "local") {
-      throw ConfigError(under + "it joins threads of one process; take auto, mpi or tcp");
-    }
-    if (name == "mpi" && environment_.communicator != "mpi") {
-      throw ConfigError(under +
-                        "Open MPI finds no ranks there; take auto or tcp, or start the "
-                        "ranks by mpirun");
-    }
-    if (name == "tcp" && place_.address.empty()) {
-      throw ConfigError(under +
-                        "the environment must say where rank 0 listens: set MASTER_ADDR and "
-                        "MASTER_PORT for all ranks");
-    }
-    return name;
+  std::unique_ptr<Communicator> make_communicator(const LaunchSettings& launch) {
+    const RankCommunicators names =
+        choose_for_rank(launch, environment_, device_name(*job_, *registry_),
+                        [this](const std::string& name) { return has_plugin(*registry_, name); });
+    auto host = registry_->create<Communicator>(names.host, Table::empty("launch"));
+    if (names.device.empty()) return host;
+    auto both = registry_->create<Communicator>(names.device, Table::empty("launch"));
+    if (both->needs_carrier()) both->carry_by(std::move(host));
+    return both;
   }
 
   // All ranks can read the job, or one of them says why not.

@@ -16,6 +16,7 @@
 #include "core/train/checkpoint_files.h"
 #include "core/train/durable_file.h"
 #include "launch/ranks/child.h"
+#include "launch/ranks/communicator_choice.h"
 #include "launch/ranks/signals.h"
 
 namespace ftrain::launch {
@@ -33,11 +34,6 @@ void rest(milliseconds time) {
   for (const auto end = Clock::now() + time; Clock::now() < end && interrupted().load() == 0;) {
     std::this_thread::sleep_for(milliseconds(20));
   }
-}
-
-bool has_plugin(const Registry& registry, const std::string& name) {
-  return std::any_of(registry.folders().begin(), registry.folders().end(),
-                     [&](const fs::path& folder) { return fs::exists(folder / (name + ".so")); });
 }
 
 // The files that stand for checkpoints now: `--fresh` is done when none of them is left.
@@ -211,31 +207,8 @@ class Supervisor {
 }  // namespace
 
 std::string choose_communicator(const LaunchSettings& settings, const Registry& registry) {
-  const std::string& asked = settings.communicator;
-  const bool starts = asked != "auto" && asked != "local";
-  const bool wanted =
-      settings.processes > 1 || !settings.hosts.empty() || settings.max_restarts > 0;
-  const bool mpirun = !find_program("mpirun").empty();
-  if (asked == "local" && !settings.hosts.empty()) {
-    throw ConfigError(
-        "[launch] communicator = \"local\" joins threads of one process, but hosts are given; take "
-        "mpi or tcp, or leave the hosts away");
-  }
-  if (!wanted || asked == "local") return "local";
-  if (starts || !settings.hosts.empty()) {
-    if (mpirun) return starts ? asked : "mpi";
-    throw ConfigError(
-        "several processes are started by mpirun, which is in no folder of PATH; "
-        "install Open MPI, or start the ranks by another launcher "
-        "(docs/launching.md)" +
-        std::string(settings.hosts.empty() ? ", or take [launch] communicator = \"local\"" : ""));
-  }
-  if (mpirun && has_plugin(registry, "mpi")) return "mpi";
-  if (settings.processes > 1) {
-    log::info(std::to_string(settings.processes) + " ranks as threads of this process: " +
-              (mpirun ? "the plugin mpi.so" : "mpirun") + " is not there");
-  }
-  return "local";
+  return choose_to_start(settings, !find_program("mpirun").empty(),
+                         [&](const std::string& name) { return has_plugin(registry, name); });
 }
 
 int supervise(const RanksToStart& ranks) {
