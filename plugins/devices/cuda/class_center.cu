@@ -2,9 +2,9 @@
 // walk and the loss.
 #include "plugins/devices/cuda/class_center.h"
 
+#include "plugins/devices/cuda/class_center_rows.h"
 #include "plugins/devices/cuda/kernels/class_center.cuh"
 #include "plugins/devices/cuda/launch.h"
-#include "plugins/devices/cuda/tile_product.h"
 
 namespace ftrain::cuda {
 namespace {
@@ -25,6 +25,10 @@ Walk Walk::of(const Node& node, std::size_t weight, std::size_t rows, const Cont
   walk.sampled = node.inputs[rows].valid();
   walk.walked = walk.sampled ? node.input(rows).shape[0] : walk.classes;
   walk.first_class = node.attributes.integer("first_class");
+  walk.bf16 = node.input(weight).dtype == DType::bf16;
+  const Value centers = node.inputs[weight];
+  const Graph::State* const state = centers.graph().state_of(centers);
+  walk.host = state != nullptr && state->spec.memory == StateSpec::Memory::host;
   walk.margin = &node.attributes.payload<Margin>("margin");
   walk.gradient_scale = static_cast<float>(node.attributes.number("gradient_scale"));
   // Rows, their gradient and their cosines; whole blocks of the product.
@@ -61,19 +65,28 @@ void find_own(const Walk& walk, const std::int64_t* labels, const std::int32_t* 
          walk.walked, labels, rows, samples.own);
 }
 
-const float* rows_of_tile(const Walk& walk, const float* weight, const std::int32_t* rows,
-                          std::int64_t first, std::int64_t count, float* inverse, float* copy,
-                          cudaStream_t stream) {
-  const std::int32_t* const sampled = rows != nullptr ? rows + first : nullptr;
-  if (rows == nullptr) {
-    weight += first * walk.width;
-    copy = nullptr;
-  }
-  if (inverse != nullptr || copy != nullptr) {
-    launch(prepare_rows, grid_of(count, warp_size), stream, count, walk.width,
-           walk.margin->normalized, weight, sampled, inverse, copy);
-  }
-  return copy != nullptr ? copy : weight;
+TileProducts::TileProducts(const Walk& walk, bool second, bool kept, const Context& context)
+    : tile_(std::min(walk.tile, walk.walked)) {
+  const auto plan = [&](std::int64_t count, std::int64_t splits) {
+    Plans made;
+    const std::int64_t batch = walk.batch, width = walk.width;
+    const auto add = [&](ProductShape shape) {
+      shape.tf32 = context.tf32;
+      auto product = plan_product(shape, context);
+      scratch_bytes_ = std::max(scratch_bytes_, product->scratch_bytes());
+      return product;
+    };
+    if (!kept) made.cosines = add({.b_transposed = true, .m = count, .n = batch, .k = width});
+    if (!second) return made;
+    made.features =
+        add({.a_transposed = true, .m = batch, .n = width, .k = count, .most_splits = splits});
+    made.rows = add({.m = count, .n = width, .k = batch});
+    return made;
+  };
+  if (tile_ == 0) return;
+  full_ = plan(tile_, walk.splits);
+  if (second) splits_ = full_.features->splits();
+  if (walk.walked % tile_ != 0) last_ = plan(walk.walked % tile_, splits_);
 }
 
 namespace {
@@ -95,75 +108,89 @@ std::string refuse_loss(const Node& node, const KernelEnvironment& environment) 
 
 std::unique_ptr<Kernel> make_target(const Node& node, const KernelEnvironment& environment) {
   return kernel_of(environment, [batch = node.input(0).shape[0], width = node.input(0).shape[1],
-                                 classes = node.input(2).shape[0],
+                                 classes = node.input(2).shape[0], stored = node.input(2).dtype,
                                  first = node.attributes.integer("first_class"),
                                  normalized = node.attributes.payload<Margin>("margin").normalized](
                                     const Buffers& at, cudaStream_t stream) {
     if (batch == 0) return;
-    launch(target_cosines, grid_of(batch, warp_size), stream, batch, width, first, classes,
-           normalized, at.input<float>(0), at.input<std::int64_t>(1), at.input<float>(2),
-           at.output<float>(0));
+    with_storage(stored, [&](auto type) {
+      using T = decltype(type);
+      launch(target_cosines<T>, grid_of(batch, warp_size), stream, batch, width, first, classes,
+             normalized, at.input<float>(0), at.input<std::int64_t>(1), at.input<T>(2),
+             at.output<float>(0));
+    });
   });
 }
 
-struct ForwardScratch {
-  Samples samples;
-  float *running, *copy, *cosines;
+// The first walk.
+struct Forward {
+  Walk walk;
+  bool keep;
+  TileProducts products;
+  TileRows rows;
 
-  ForwardScratch(const Walk& walk, bool keep, Scratch& scratch)
-      : samples(Samples::take(scratch, walk.batch)),
-        running(scratch.take<float>(2 * walk.slices * walk.batch)),
-        copy(scratch.take<float>(walk.sampled ? walk.tile * walk.width : 0)),
-        cosines(scratch.take<float>(keep ? 0 : walk.tile * walk.batch)) {}
-};
+  struct Space {
+    Samples samples;
+    float *running, *cosines;
+    TileRows::Space rows;
+    std::byte* product;
+  };
 
-std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& environment) {
-  namespace in = forward_input;
-  const Walk walk = Walk::of(node, in::weight, in::rows, context_of(environment));
-  const bool keep = node.attributes.flag("keep_cosines");
-  Scratch counted;
-  const ForwardScratch unused(walk, keep, counted);
-  const auto body = [walk, keep](const Buffers& at, cudaStream_t stream) {
+  Forward(const Node& node, const Context& context)
+      : walk(Walk::of(node, forward_input::weight, forward_input::rows, context)),
+        keep(node.attributes.flag("keep_cosines")),
+        products(walk, false, false, context),
+        rows(walk, 1, context) {}
+
+  Space take(Scratch& scratch) const {
+    return {Samples::take(scratch, walk.batch), scratch.take<float>(2 * walk.slices * walk.batch),
+            scratch.take<float>(keep ? 0 : walk.tile * walk.batch), rows.take(scratch),
+            scratch.take<std::byte>(static_cast<std::int64_t>(products.scratch_bytes()))};
+  }
+
+  void operator()(const Buffers& at, cudaStream_t stream) const {
+    namespace in = forward_input;
     if (walk.batch == 0) return;
     Scratch memory(at.scratch);
-    const ForwardScratch scratch(walk, keep, memory);
-    const auto* const rows = at.input<std::int32_t>(in::rows);
-    const auto* const weight = at.input<float>(in::weight);
-    auto* const inverse = at.output<float>(1);
-    describe(walk.batch, at.input<float>(in::target), at.input<float>(in::norms), scratch.samples,
+    const Space space = take(memory);
+    const auto* const sampled = at.input<std::int32_t>(in::rows);
+    const auto* const features = at.input<float>(in::features);
+    const TileRows::Launch tiles{rows, space.rows, {&at.inputs[in::weight], 1}, sampled, stream};
+    tiles.begin();
+    describe(walk.batch, at.input<float>(in::target), at.input<float>(in::norms), space.samples,
              stream);
-    find_own(walk, at.input<std::int64_t>(in::labels), rows, scratch.samples, stream);
+    find_own(walk, at.input<std::int64_t>(in::labels), sampled, space.samples, stream);
     const std::int64_t pairs = walk.slices * walk.batch;
-    launch(start_statistics, grid_of(pairs), stream, pairs, scratch.running);
+    launch(start_statistics, grid_of(pairs), stream, pairs, space.running);
     walk.each_tile([&](std::int64_t first, std::int64_t count) {
-      const float* const centers =
-          rows_of_tile(walk, weight, rows, first, count, inverse + first, scratch.copy, stream);
-      float* const cosines = keep ? at.output<float>(2) + first * walk.batch : scratch.cosines;
-      tile_product({.b_transposed = true,
-                    .m = count,
-                    .n = walk.batch,
-                    .k = walk.width,
-                    .a = centers,
-                    .b = at.input<float>(in::features),
-                    .c = cosines},
-                   stream);
+      float* const inverse = at.output<float>(1) + first;
+      float* const cosines = keep ? at.output<float>(2) + first * walk.batch : space.cosines;
+      products.cosines(count, tiles.centers(first, count, inverse), features, cosines,
+                       space.product, stream);
+      tiles.done(first, count, false);
       const DeviceMarginTile tile{.rows = count,
                                   .batch = walk.batch,
                                   .first = first,
                                   .cosines = cosines,
-                                  .inverse = inverse + first,
-                                  .sampled = rows != nullptr ? rows + first : nullptr,
-                                  .own = scratch.samples.own,
-                                  .samples = scratch.samples.info};
-      walk.functions().forward(walk.margin->functor, tile, keep, walk.slices, scratch.running,
+                                  .inverse = inverse,
+                                  .sampled = sampled != nullptr ? sampled + first : nullptr,
+                                  .own = space.samples.own,
+                                  .samples = space.samples.info};
+      walk.functions().forward(walk.margin->functor, tile, keep, walk.slices, space.running,
                                stream);
     });
     launch(combine_statistics,
            Grid{.blocks = {static_cast<unsigned>(walk.batch)},
                 .threads = 128,
                 .shared = block_reduce_bytes<float>(128)},
-           stream, walk.slices, walk.batch, scratch.running, at.output<float>(0));
-  };
+           stream, walk.slices, walk.batch, space.running, at.output<float>(0));
+  }
+};
+
+std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& environment) {
+  const Forward body(node, context_of(environment));
+  Scratch counted;
+  body.take(counted);
   return kernel_of(environment, body, {.scratch = counted.bytes()});
 }
 

@@ -2,15 +2,17 @@
 // and the launches that both walks begin with.
 //
 // A tile's rows, its cosines and its gradient stay in the second cache, so that memory sees each
-// row of class centers once. Products go through tile_product(), margins and updates through the
-// tables of the head and the optimizer.
+// row of class centers once. Products go through ProductPlans, margins and updates through the
+// tables of the head and the optimizer, rows come from where class_center_rows.h finds them.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 
 #include "core/model/device_functions.h"
 #include "plugins/devices/cuda/node_kernel.h"
+#include "plugins/devices/cuda/tile_product.h"
 
 namespace ftrain::cuda {
 
@@ -32,6 +34,7 @@ enum : std::size_t {
   earlier,
   rate,
   ok,
+  step,
   slots
 };
 }
@@ -59,13 +62,16 @@ struct Walk {
   std::int64_t walked = 0;  // positions, unused slots of a sample included
   std::int64_t first_class = 0, classes = 0;
   bool sampled = false;
+  bool bf16 = false;  // what class centers and slots are stored in, otherwise f32
+  bool host = false;  // they are stored in the host's memory
   const Margin* margin = nullptr;
   float gradient_scale = 1;
   std::int64_t tile = 0;    // positions of a tile; the last may have fewer
   std::int64_t slices = 1;  // see DeviceMargin::forward
-  std::int64_t splits = 1;  // of the features' gradient, see Product
+  std::int64_t splits = 1;  // of the features' gradient at most, see ProductShape
 
   static Walk of(const Node& node, std::size_t weight, std::size_t rows, const Context& context);
+  std::int64_t element_bytes() const { return bf16 ? 2 : 4; }
   const DeviceMargin& functions() const { return *static_cast<const DeviceMargin*>(margin->cuda); }
 
   // f(first position, count) for each tile.
@@ -93,11 +99,42 @@ void describe(std::int64_t batch, const float* target, const float* norms, const
 // Fills samples.own. `rows`: nullptr, or the sampled rows.
 void find_own(const Walk& walk, const std::int64_t* labels, const std::int32_t* rows,
               const Samples& samples, cudaStream_t stream);
-// The tile's rows, side by side: where they stand, or in `copy` when they are sampled. Fills
-// `inverse` ([count]) unless it is nullptr.
-const float* rows_of_tile(const Walk& walk, const float* weight, const std::int32_t* rows,
-                          std::int64_t first, std::int64_t count, float* inverse, float* copy,
-                          cudaStream_t stream);
+// The products of a walk, of full tiles and of the last one.
+class TileProducts {
+ public:
+  // `second`: the second walk's, and its cosines unless they are `kept`.
+  TileProducts(const Walk& walk, bool second, bool kept, const Context& context);
+
+  std::size_t scratch_bytes() const { return scratch_bytes_; }
+  // The results of `features` to be added up.
+  std::int64_t splits() const { return splits_; }
+
+  // [count, batch] = centers features^T
+  void cosines(std::int64_t count, const float* centers, const float* features, float* to,
+               void* scratch, cudaStream_t stream) const {
+    plans(count).cosines->run(centers, features, to, false, scratch, stream);
+  }
+  // splits x [batch, width] (+)= slopes^T centers
+  void features(std::int64_t count, const float* slopes, const float* centers, float* to, bool add,
+                void* scratch, cudaStream_t stream) const {
+    plans(count).features->run(slopes, centers, to, add, scratch, stream);
+  }
+  // [count, width] = slopes features
+  void rows(std::int64_t count, const float* slopes, const float* features, float* to,
+            void* scratch, cudaStream_t stream) const {
+    plans(count).rows->run(slopes, features, to, false, scratch, stream);
+  }
+
+ private:
+  struct Plans {
+    std::shared_ptr<const ProductPlan> cosines, features, rows;
+  };
+  const Plans& plans(std::int64_t count) const { return count == tile_ ? full_ : last_; }
+
+  std::int64_t tile_, splits_ = 1;
+  std::size_t scratch_bytes_ = 0;
+  Plans full_, last_;
+};
 
 std::string refuse_walk(const Node& node, const KernelEnvironment& environment);
 

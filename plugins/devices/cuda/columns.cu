@@ -63,14 +63,15 @@ void launch_columns(const Term& term, std::int64_t rows, std::int64_t columns, s
 
 // ---- sum_rows, sum_groups
 std::string refuse_sum(const Node& node, const KernelEnvironment& environment) {
-  if (!is_stored(node.input(0).dtype)) return "adds f32 and bf16 only, not " + node.input(0).text();
+  if (!is_stored(node.input(0).dtype)) return "adds floats only, not " + node.input(0).text();
+  if (node.outputs[0].dtype != DType::f32) return "gives f32, not " + node.outputs[0].text();
   return refuse_storage(node, environment);
 }
 
 std::unique_ptr<Kernel> make_sum_rows(const Node& node, const KernelEnvironment& environment) {
   const TensorType& type = node.input(0);
   const std::int64_t rows = type.shape[0], columns = type.shape[1];
-  const auto make = [&]<class T, class Y>(T, Y) {
+  return with_storage(type.dtype, [&]<class T>(T) {
     const std::int64_t runs =
         runs_of(rows, 64, columns, 32 * packet_size<T>, context_of(environment));
     return kernel_of(environment,
@@ -78,17 +79,17 @@ std::unique_ptr<Kernel> make_sum_rows(const Node& node, const KernelEnvironment&
                        const Elements<T> term{at.input<T>(0)};
                        if (columns % packet_size<T> == 0 && aligned({at.inputs[0]}))
                          launch_columns<packet_size<T>>(term, rows, columns, runs, at,
-                                                        at.output<Y>(0), stream);
+                                                        at.output<float>(0), stream);
                        else
-                         launch_columns<1>(term, rows, columns, runs, at, at.output<Y>(0), stream);
+                         launch_columns<1>(term, rows, columns, runs, at, at.output<float>(0),
+                                           stream);
                      },
                      {.scratch = parts_bytes(runs, columns)});
-  };
-  return with_storage(type.dtype, node.outputs[0].dtype, make);
+  });
 }
 
 // ---- prelu's gradient
-template <class T, class P>
+template <class T>
 std::unique_ptr<Kernel> make_by_columns(const ChannelOrder& order,
                                         const KernelEnvironment& environment) {
   const std::int64_t rows = order.samples * order.positions, columns = order.channels;
@@ -97,18 +98,19 @@ std::unique_ptr<Kernel> make_by_columns(const ChannelOrder& order,
   return kernel_of(
       environment,
       [=](const Buffers& at, cudaStream_t stream) {
-        const SlopeGradient<T, P> term{at.input<T>(0), at.input<T>(1), at.input<P>(2),
-                                       at.output<T>(0)};
+        const SlopeGradient<T> term{at.input<T>(0), at.input<T>(1), at.input<float>(2),
+                                    at.output<T>(0)};
         if (columns % packet_size<T> == 0 && aligned({at.inputs[0], at.inputs[1], at.outputs[0]})) {
-          launch_columns<packet_size<T>>(term, rows, columns, runs, at, at.output<P>(1), stream);
+          launch_columns<packet_size<T>>(term, rows, columns, runs, at, at.output<float>(1),
+                                         stream);
         } else {
-          launch_columns<1>(term, rows, columns, runs, at, at.output<P>(1), stream);
+          launch_columns<1>(term, rows, columns, runs, at, at.output<float>(1), stream);
         }
       },
       {.scratch = parts_bytes(runs, columns), .overwrites = 0});
 }
 
-template <class T, class P>
+template <class T>
 std::unique_ptr<Kernel> make_by_planes(const ChannelOrder& order,
                                        const KernelEnvironment& environment) {
   const std::int64_t least = quotient(4096, order.positions);
@@ -116,24 +118,24 @@ std::unique_ptr<Kernel> make_by_planes(const ChannelOrder& order,
       runs_of(order.samples, least, order.channels, 1, context_of(environment));
   return kernel_of(environment,
                    [=](const Buffers& at, cudaStream_t stream) {
-                     const SlopeGradient<T, P> term{at.input<T>(0), at.input<T>(1), at.input<P>(2),
-                                                    at.output<T>(0)};
+                     const SlopeGradient<T> term{at.input<T>(0), at.input<T>(1), at.input<float>(2),
+                                                 at.output<T>(0)};
                      Grid grid{.threads = threads, .shared = block_reduce_bytes<double>(threads)};
                      grid.blocks =
                          dim3(static_cast<unsigned>(order.channels), static_cast<unsigned>(runs));
-                     launch(sum_planes<SlopeGradient<T, P>, P>, grid, stream, term, order.samples,
+                     launch(sum_planes<SlopeGradient<T>, float>, grid, stream, term, order.samples,
                             order.channels, order.positions, quotient(order.samples, runs),
-                            static_cast<double*>(at.scratch), at.output<P>(1));
-                     launch_parts(at, runs, order.channels, at.output<P>(1), stream);
+                            static_cast<double*>(at.scratch), at.output<float>(1));
+                     launch_parts(at, runs, order.channels, at.output<float>(1), stream);
                    },
                    {.scratch = parts_bytes(runs, order.channels), .overwrites = 0});
 }
 
 std::unique_ptr<Kernel> make_prelu_grad(const Node& node, const KernelEnvironment& environment) {
   const ChannelOrder order(node.outputs[0]);
-  return with_storage(node.outputs[0].dtype, node.input(2).dtype, [&]<class T, class P>(T, P) {
-    return order.inner == 1 ? make_by_columns<T, P>(order, environment)
-                            : make_by_planes<T, P>(order, environment);
+  return with_storage(node.outputs[0].dtype, [&]<class T>(T) {
+    return order.inner == 1 ? make_by_columns<T>(order, environment)
+                            : make_by_planes<T>(order, environment);
   });
 }
 
@@ -164,7 +166,7 @@ std::unique_ptr<Kernel> make_pool(const Node& node, const KernelEnvironment& env
 
 std::string refuse_pool_grad(const Node& node, const KernelEnvironment& environment) {
   if (node.input(0).dtype != node.outputs[0].dtype || !is_stored(node.outputs[0].dtype)) {
-    return "wants one type, f32 or bf16, not " + node.input(0).text() + " and " +
+    return "wants one type of floats, not " + node.input(0).text() + " and " +
            node.outputs[0].text();
   }
   return refuse_storage(node, environment);

@@ -13,7 +13,7 @@ std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& 
   const ConvolutionTypes types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
   const unsigned blocks = resident_blocks(elements(types.y), context_of(environment));
-  return with_storage(types.x.dtype, types.w.dtype, [&]<class T, class P>(T, P) {
+  return with_weights(types, [&]<class T, class P>(T, P) {
     return kernel_of(environment, [shape, blocks](const Buffers& at, cudaStream_t stream) {
       launch(convolve<T, P>, Grid{.blocks = {blocks}}, stream, shape, at.input<T>(0),
              at.input<P>(1), at.output<T>(0));
@@ -25,7 +25,7 @@ std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironmen
   const ConvolutionTypes types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
   const unsigned blocks = resident_blocks(elements(types.x), context_of(environment));
-  return with_storage(types.x.dtype, types.w.dtype, [&]<class T, class P>(T, P) {
+  return with_weights(types, [&]<class T, class P>(T, P) {
     return kernel_of(environment, [shape, blocks](const Buffers& at, cudaStream_t stream) {
       launch(convolve_back<T, P>, Grid{.blocks = {blocks}}, stream, shape, at.input<T>(0),
              at.input<P>(1), at.output<T>(0));
@@ -40,7 +40,7 @@ void finish_weight_gradient(const ConvolutionShape& shape, int blocks, const dou
   const int weights = shape.kernels * shape.group_channels * shape.rows * shape.columns;
   const Grid grid{.blocks = {blocks_for(weights, norms::finish_lanes)},
                   .threads = norms::finish_threads,
-                  .shared = norms::finish_threads * sizeof(double)};
+                  .shared = norms::finish_bytes<StoreWeight>()};
   launch(norms::finish_pass<StoreWeight>, grid, stream, StoreWeight{shape, dw}, partials, weights,
          1, blocks);
 }

@@ -1,30 +1,11 @@
 // What the convolution kernels of this device read of a node.
 #pragma once
 
+#include "plugins/devices/cuda/convolution_types.h"
 #include "plugins/devices/cuda/kernels/convolution.cuh"
 #include "plugins/devices/cuda/node_kernel.h"
 
 namespace ftrain::cuda {
-
-// The operands of conv2d or one of its gradients, by what they are of the convolution.
-struct ConvolutionTypes {
-  TensorType x, w, y;
-
-  explicit ConvolutionTypes(const Node& node) {
-    if (node.op->name == "conv2d_input_grad") {
-      x = node.outputs[0], w = node.input(1), y = node.input(0);
-    } else if (node.op->name == "conv2d_weight_grad") {
-      x = node.input(1), w = node.outputs[0], y = node.input(0);
-    } else {
-      x = node.input(0), w = node.input(1), y = node.outputs[0];
-    }
-  }
-};
-
-// A single position has both orders.
-inline bool lies_channels_last(const TensorType& type) {
-  return type.layout == channels_last || type.shape[2] * type.shape[3] == 1;
-}
 
 inline Strides strides_of(const TensorType& type) {
   const Shape& s = type.shape;
@@ -54,10 +35,18 @@ inline ConvolutionShape shape_of(const ConvolutionTypes& types, const Attributes
           .channels_fastest = lies_channels_last(types.x)};
 }
 
+// f(T{}, P{}) for activations and weights, which are f32 or of the activations' type.
+template <class F>
+auto with_weights(const ConvolutionTypes& types, const F& f) {
+  return with_storage(types.x.dtype, [&]<class T>(T) {
+    return types.w.dtype == DType::f32 ? f(T{}, float{}) : f(T{}, T{});
+  });
+}
+
 // Activations in one type, weights in it or f32, all in known orders.
 inline std::string refuse_convolution(const Node& node, const KernelEnvironment&) {
   const ConvolutionTypes types(node);
-  if (!is_stored(types.x.dtype)) return "is for f32 and bf16, not " + types.x.text();
+  if (!is_stored(types.x.dtype)) return "is for floats only, not " + types.x.text();
   if (types.y.dtype != types.x.dtype) {
     return "wants one type of activations, not both " + types.x.text() + " and " + types.y.text();
   }

@@ -112,6 +112,8 @@ auto with_element(DType dtype, const F& f) {
       return f(std::int64_t{});
     case DType::bf16:
       return f(__nv_bfloat16{});
+    case DType::f16:
+      return f(__half{});
     default:
       return f(float{});
   }
@@ -121,7 +123,7 @@ std::string refuse_cast(const Node& node, const KernelEnvironment&) {
   const TensorType &from = node.input(0), &to = node.outputs[0];
   for (const DType dtype : {from.dtype, to.dtype}) {
     if (is_floating(dtype) && !is_stored(dtype)) {
-      return "stores floats as f32 and bf16 only, not " + std::string(name_of(dtype));
+      return "stores floats as f32, bf16 and f16 only, not " + std::string(name_of(dtype));
     }
   }
   if (from.layout == to.layout) return {};
@@ -134,15 +136,15 @@ void launch_cast(std::int64_t count, const Context& context, const Buffers& at,
   std::int64_t done = 0;
   const auto* const from = at.input<From>(0);
   auto* const to = at.output<To>(0);
-  if constexpr (sizeof(From) + sizeof(To) == 6 && !std::is_same_v<From, std::int32_t> &&
-                !std::is_same_v<To, std::int32_t>) {
+  constexpr bool narrows = std::is_same_v<From, float> && is_16_bit<To>;
+  if constexpr (narrows || (is_16_bit<From> && std::is_same_v<To, float>)) {
     const std::int64_t eights = aligned({from, to}) ? count / 8 : 0;
     const Grid grid{.blocks = resident_blocks(eights, context)};
     if (eights > 0) {
-      if constexpr (sizeof(From) == sizeof(float))
-        launch(narrow_floats, grid, stream, from, to, eights);
+      if constexpr (narrows)
+        launch(narrow_floats<To>, grid, stream, from, to, eights);
       else
-        launch(widen_floats, grid, stream, from, to, eights);
+        launch(widen_floats<From>, grid, stream, from, to, eights);
     }
     done = 8 * eights;
   }
@@ -194,6 +196,7 @@ void add_copy_kernels(KernelList& list) {
   list.add({"cast", own_name, 10, refuse_cast, make_cast});
   list.add({"slice_rows", own_name, 10, refuse_slice, make_slice});
   list.add({"reshape", own_name, 10, refuse_reshape, make_reshape});
+  list.add({"reorder", own_name, 10, refuse_reshape, make_reshape});
   list.add({"fill_like", own_name, 10, refuse_storage, make_fill});
   list.add({"repeat_rows", own_name, 10, refuse_storage, make_repeat});
 }

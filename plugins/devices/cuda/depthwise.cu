@@ -42,6 +42,7 @@ std::size_t staged_bytes(const ConvolutionShape& shape, int lanes) {
 std::string refuse_depthwise(const Node& node, const KernelEnvironment& environment) {
   if (std::string reason = refuse_convolution(node, environment); !reason.empty()) return reason;
   const ConvolutionTypes types(node);
+  if (types.w.dtype != DType::f32) return "wants weights in f32, not " + types.w.text();
   if (!lies_channels_last(types.x) || !lies_channels_last(types.y)) {
     return "is for channels-last activations, not " + types.x.text();
   }
@@ -73,34 +74,34 @@ std::int64_t strips(const ConvolutionShape& shape) {
 }
 
 // `turned`: inputs 0 and output 0 are dy and dx of a convolution that `shape` undoes.
-template <class T, class P, int group, int stride>
+template <class T, int group, int stride>
 std::unique_ptr<Kernel> strips_kernel(const ConvolutionShape& shape, bool turned,
                                       const KernelEnvironment& environment) {
   NarrowSpread spread(shape.kernels, strips(shape), 1, context_of(environment));
   spread.grid.shared = staged_bytes(shape, spread.lanes);
   return kernel_of(environment, [shape, spread, turned](const Buffers& at, cudaStream_t stream) {
-    launch(convolve_strips<T, P, group, 3, stride, strip_length(stride)>, spread.grid, stream,
-           shape, spread.lanes, turned, at.input<T>(0), at.input<P>(1), at.output<T>(0));
+    launch(convolve_strips<T, group, 3, stride, strip_length(stride)>, spread.grid, stream, shape,
+           spread.lanes, turned, at.input<T>(0), at.input<float>(1), at.output<T>(0));
   });
 }
 
 std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& environment) {
   const ConvolutionTypes types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
-  return with_storage(types.x.dtype, types.w.dtype, [&]<class T, class P>(T, P) {
+  return with_storage(types.x.dtype, [&]<class T>(T) {
     return with_group(shape.group_channels, [&](auto of) -> std::unique_ptr<Kernel> {
       constexpr int group = decltype(of)::value;
       if (has_strips(shape)) {
-        return shape.stride == 1 ? strips_kernel<T, P, group, 1>(shape, false, environment)
-                                 : strips_kernel<T, P, group, 2>(shape, false, environment);
+        return shape.stride == 1 ? strips_kernel<T, group, 1>(shape, false, environment)
+                                 : strips_kernel<T, group, 2>(shape, false, environment);
       }
       NarrowSpread spread(shape.kernels,
                           std::int64_t{shape.batch} * shape.out_height * shape.out_width, 1,
                           context_of(environment));
       spread.grid.shared = staged_bytes(shape, spread.lanes);
       return kernel_of(environment, [shape, spread](const Buffers& at, cudaStream_t stream) {
-        launch(convolve_windows<T, P, group>, spread.grid, stream, shape, spread.lanes,
-               at.input<T>(0), at.input<P>(1), at.output<T>(0));
+        launch(convolve_windows<T, group>, spread.grid, stream, shape, spread.lanes, at.input<T>(0),
+               at.input<float>(1), at.output<T>(0));
       });
     });
   });
@@ -119,18 +120,18 @@ ConvolutionShape turned_shape(const ConvolutionShape& of) {
 std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironment& environment) {
   const ConvolutionTypes types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
-  return with_storage(types.x.dtype, types.w.dtype, [&]<class T, class P>(T, P) {
+  return with_storage(types.x.dtype, [&]<class T>(T) {
     return with_group(shape.group_channels, [&](auto of) -> std::unique_ptr<Kernel> {
       constexpr int group = decltype(of)::value;
       if (has_strips(shape) && shape.stride == 1) {
-        return strips_kernel<T, P, group, 1>(turned_shape(shape), true, environment);
+        return strips_kernel<T, group, 1>(turned_shape(shape), true, environment);
       }
       NarrowSpread spread(shape.channels, std::int64_t{shape.batch} * shape.height * shape.width, 1,
                           context_of(environment));
       spread.grid.shared = staged_bytes(shape, spread.lanes);
       return kernel_of(environment, [shape, spread](const Buffers& at, cudaStream_t stream) {
-        launch(convolve_windows_back<T, P, group>, spread.grid, stream, shape, spread.lanes,
-               at.input<T>(0), at.input<P>(1), at.output<T>(0));
+        launch(convolve_windows_back<T, group>, spread.grid, stream, shape, spread.lanes,
+               at.input<T>(0), at.input<float>(1), at.output<T>(0));
       });
     });
   });

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -87,18 +88,11 @@ inline std::int64_t elements(const TensorType& type) {
   return type.shape.elements();
 }
 
-// f(T{}) with the C++ type that device code stores elements of f32 or bf16 in.
+// f(T{}) with the C++ type that device code stores elements of f32, bf16 or f16 in.
 template <class F>
 auto with_storage(DType dtype, const F& f) {
-  return dtype == DType::bf16 ? f(__nv_bfloat16{}) : f(float{});
-}
-
-// f(T{}, P{}) for a tensor and its parameters, which are f32 or of the tensor's type.
-template <class F>
-auto with_storage(DType tensor, DType parameters, const F& f) {
-  if (tensor == DType::f32) return f(float{}, float{});
-  return parameters == DType::f32 ? f(__nv_bfloat16{}, float{})
-                                  : f(__nv_bfloat16{}, __nv_bfloat16{});
+  if (dtype == DType::bf16) return f(__nv_bfloat16{});
+  return dtype == DType::f16 ? f(__half{}) : f(float{});
 }
 
 inline bool aligned(std::initializer_list<const void*> addresses) {
@@ -126,15 +120,15 @@ struct ChannelOrder {
 
 // ---- why a kernel cannot do a node
 inline bool is_stored(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::bf16;
+  return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
 }
 
-// Floating operands are f32 or bf16, written ones f32; layouts are known.
+// Floating operands are f32, bf16 or f16, written ones f32; layouts are known.
 inline std::string refuse_storage(const Node& node, const KernelEnvironment&) {
   std::string reason;
   const auto check = [&](const TensorType& type) {
     if (is_floating(type.dtype) && !is_stored(type.dtype)) {
-      reason = "stores floats as f32 and bf16 only, not " + std::string(name_of(type.dtype));
+      reason = "stores floats as f32, bf16 and f16 only, not " + std::string(name_of(type.dtype));
     }
     if (type.layout != row_major && (type.layout != channels_last || type.shape.rank() != 4)) {
       reason = "knows row-major and channels-last images only, not " + type.text();
@@ -151,8 +145,8 @@ inline std::string refuse_storage(const Node& node, const KernelEnvironment&) {
   return reason;
 }
 
-// Besides, whatever has the first output's shape is of its type and order, and other floats are f32
-// or of its type.
+// Besides, whatever has the first output's shape is of its type and order, and other floats are
+// f32.
 inline std::string refuse_unlike(const Node& node, const KernelEnvironment& environment) {
   std::string reason = refuse_storage(node, environment);
   const TensorType& like = node.outputs[0];
@@ -163,8 +157,8 @@ inline std::string refuse_unlike(const Node& node, const KernelEnvironment& envi
     if (type.shape == like.shape && type != like) {
       reason = "wants one type and order, not both " + like.text() + " and " + type.text();
     }
-    if (is_floating(type.dtype) && type.dtype != DType::f32 && type.dtype != like.dtype) {
-      reason = "wants f32 or " + std::string(name_of(like.dtype)) + ", not " + type.text();
+    if (is_floating(type.dtype) && type.dtype != DType::f32 && type.shape != like.shape) {
+      reason = "wants f32 beside " + like.text() + ", not " + type.text();
     }
   }
   return reason;

@@ -38,7 +38,7 @@ struct Extent {
   std::int64_t count() const { return samples / groups * positions; }
   // Elements that a thread takes side by side.
   int width() const {
-    const int packet = dtype == DType::bf16 ? packet_size<__nv_bfloat16> : packet_size<float>;
+    const int packet = dtype == DType::f32 ? packet_size<float> : packet_size<__nv_bfloat16>;
     return columns && channels % packet == 0 ? packet : 1;
   }
 };
@@ -75,6 +75,11 @@ struct Spread {
   }
 };
 
+// The rows' order in a pass. What one pass has read or written last lies in the second cache,
+// whence the next one takes it when it comes from the other end. An op's last pass goes down, since
+// the convolution behind it begins with the first rows.
+enum class Sweep { up, down };
+
 // Starts the passes of one op. Addresses of activations are void*: their type is the extent's.
 class Passes {
  public:
@@ -91,11 +96,14 @@ class Passes {
   // `from`: the map's inputs, then the term's.
   template <class Map, class Term>
   void run(const PassArguments& arguments,
-           const std::array<const void*, Map::inputs + Term::inputs>& from, void* to) const {
+           const std::array<const void*, Map::inputs + Term::inputs>& from, void* to,
+           Sweep sweep = Sweep::up) const {
     if (extent_.dtype == DType::bf16)
-      run_in<__nv_bfloat16, Map, Term>(arguments, from, to);
+      run_in<__nv_bfloat16, Map, Term>(arguments, from, to, sweep);
+    else if (extent_.dtype == DType::f16)
+      run_in<__half, Map, Term>(arguments, from, to, sweep);
     else
-      run_in<float, Map, Term>(arguments, from, to);
+      run_in<float, Map, Term>(arguments, from, to, sweep);
   }
 
   template <class Finish>
@@ -103,15 +111,15 @@ class Passes {
     Grid grid;
     grid.threads = finish_threads;
     grid.blocks = dim3(static_cast<unsigned>((extent_.channels + finish_lanes - 1) / finish_lanes));
-    grid.shared = finish_threads * sizeof(double);
+    grid.shared = finish_bytes<Finish>();
     launch(finish_pass<Finish>, grid, context_->stream, what, partials, extent_.channels,
            extent_.groups, static_cast<int>(spread_.grid.blocks.y));
   }
 
  private:
   template <class T, class Map, class Term, std::size_t inputs>
-  void run_in(const PassArguments& arguments, const std::array<const void*, inputs>& from,
-              void* to) const {
+  void run_in(const PassArguments& arguments, const std::array<const void*, inputs>& from, void* to,
+              Sweep sweep) const {
     Tensors<T, static_cast<int>(inputs)> tensors;
     for (std::size_t i = 0; i < inputs; ++i) tensors.from[i] = static_cast<const T*>(from[i]);
     tensors.to = static_cast<T*>(to);
@@ -122,7 +130,7 @@ class Passes {
              planes);
       return;
     }
-    const Columns columns{extent_.count(), extent_.channels, spread_.lanes};
+    const Columns columns{extent_.count(), extent_.channels, spread_.lanes, sweep == Sweep::down};
     if (extent_.width() == 1) {
       launch(pass_over_columns<T, 1, Map, Term>, spread_.grid, context_->stream, arguments, tensors,
              columns);
@@ -234,7 +242,9 @@ class NormKernel final : public Kernel {
 template <class Recipe>
 std::string refuse_norm(const Node& node, const KernelEnvironment&) {
   const TensorType& x = node.input(Recipe::activations[0]);
-  if (x.dtype != DType::f32 && x.dtype != DType::bf16) return "is for f32 and bf16 activations";
+  if (x.dtype != DType::f32 && x.dtype != DType::bf16 && x.dtype != DType::f16) {
+    return "is for activations of floats, not " + x.text();
+  }
   if (x.layout != row_major && x.layout != channels_last) return "does not know " + x.text();
   // Statistics are addressed by an int, groups are a dimension of the grid.
   const std::int64_t groups = NormKernel<Recipe>::groups_of(node);

@@ -53,7 +53,7 @@ KernelDef by_channel(std::string_view op, F) {
           .priority = 10,
           .refuse = refuse_unlike,
           .make = [](const Node& node, const KernelEnvironment& environment) {
-            const auto make = [&]<class T, class P>(T, P) {
+            const auto make = [&]<class T>(T) {
               const TensorType& type = node.outputs[0];
               const ChannelOrder order(type);
               const Context& context = context_of(environment);
@@ -62,12 +62,12 @@ KernelDef by_channel(std::string_view op, F) {
                   [n = elements(type), channels = Channels{order.channels, order.inner}, &context](
                       const Buffers& at, cudaStream_t stream) {
                     const Span<T> span = span_of<T>(n, {at.inputs[0], at.outputs[0]});
-                    launch(map_channels<T, P, F>, flat_grid(span, context), stream, F{}, channels,
-                           span, at.input<T>(0), at.input<P>(1), at.output<T>(0));
+                    launch(map_channels<T, F>, flat_grid(span, context), stream, F{}, channels,
+                           span, at.input<T>(0), at.input<float>(1), at.output<T>(0));
                   },
                   {.overwrites = 0});
             };
-            return with_storage(node.outputs[0].dtype, node.input(1).dtype, make);
+            return with_storage(node.outputs[0].dtype, make);
           }};
 }
 
@@ -80,18 +80,17 @@ std::unique_ptr<Kernel> make_relu(const Node& node, const KernelEnvironment& env
 }
 
 std::unique_ptr<Kernel> make_scale_by(const Node& node, const KernelEnvironment& environment) {
-  const auto make = [&]<class T, class P>(T, P) {
+  return with_storage(node.outputs[0].dtype, [&]<class T>(T) {
     const Context& context = context_of(environment);
     return kernel_of(
         environment,
         [n = elements(node.outputs[0]), &context](const Buffers& at, cudaStream_t stream) {
           const Span<T> span = span_of<T>(n, {at.inputs[0], at.outputs[0]});
-          launch(scale_by<T, P>, flat_grid(span, context), stream, span, at.input<T>(0),
-                 at.input<P>(1), at.output<T>(0));
+          launch(scale_by<T>, flat_grid(span, context), stream, span, at.input<T>(0),
+                 at.input<float>(1), at.output<T>(0));
         },
         {.overwrites = 0});
-  };
-  return with_storage(node.outputs[0].dtype, node.input(1).dtype, make);
+  });
 }
 
 std::unique_ptr<Kernel> make_dropout(const Node& node, const KernelEnvironment& environment) {

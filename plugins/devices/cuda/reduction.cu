@@ -38,7 +38,7 @@ std::vector<TensorGroup> groups_of(const Node& node) {
 
 std::string refuse_sum(const Node& node, const KernelEnvironment& environment) {
   for (const Value& input : node.inputs) {
-    if (!is_stored(input.dtype())) return "adds f32 and bf16 only, not " + input.type().text();
+    if (!is_stored(input.dtype())) return "adds floats only, not " + input.type().text();
   }
   if (node.outputs[0].dtype != DType::f32) return "gives f32, not " + node.outputs[0].text();
   return refuse_storage(node, environment);
@@ -82,7 +82,7 @@ std::string refuse_rows(const Node& node, const KernelEnvironment& environment) 
       return "wants one type, not both " + like.text() + " and " + input.type().text();
     }
   }
-  if (!is_stored(like.dtype)) return "is for f32 and bf16 only, not " + like.text();
+  if (!is_stored(like.dtype)) return "is for floats only, not " + like.text();
   return refuse_storage(node, environment);
 }
 
@@ -120,17 +120,17 @@ std::unique_ptr<Kernel> make_normalize(const Node& node, const KernelEnvironment
 std::unique_ptr<Kernel> make_normalize_grad(const Node& node,
                                             const KernelEnvironment& environment) {
   const Shape& shape = node.input(0).shape;
-  return with_storage(node.input(0).dtype, node.input(2).dtype, [&]<class T, class P>(T, P) {
-    return kernel_of(
-        environment,
-        [rows = shape[0], columns = shape[1]](const Buffers& at, cudaStream_t stream) {
-          by_rows<T>(rows, columns, {at.inputs[0], at.inputs[1], at.outputs[0]},
-                     [&]<int width>(const Grid& grid, std::integral_constant<int, width>) {
-                       launch(normalize_rows_gradient<T, P, width>, grid, stream, at.input<T>(0),
-                              at.input<T>(1), at.input<P>(2), columns, at.output<T>(0));
-                     });
-        },
-        {.overwrites = 0});
+  return with_storage(node.input(0).dtype, [&]<class T>(T) {
+    return kernel_of(environment,
+                     [rows = shape[0], columns = shape[1]](const Buffers& at, cudaStream_t stream) {
+                       by_rows<T>(
+                           rows, columns, {at.inputs[0], at.inputs[1], at.outputs[0]},
+                           [&]<int width>(const Grid& grid, std::integral_constant<int, width>) {
+                             launch(normalize_rows_gradient<T, width>, grid, stream, at.input<T>(0),
+                                    at.input<T>(1), at.input<T>(2), columns, at.output<T>(0));
+                           });
+                     },
+                     {.overwrites = 0});
   });
 }
 
@@ -151,7 +151,7 @@ void add_reduction_kernels(KernelList& list) {
   list.add({"sum", own_name, 10, refuse_sum, make_sum<Same>});
   list.add({"squared_norm", own_name, 10, refuse_sum, make_sum<Square>});
   list.add({"normalize", own_name, 10, refuse_rows, make_normalize});
-  list.add({"normalize_grad", own_name, 10, refuse_unlike, make_normalize_grad});
+  list.add({"normalize_grad", own_name, 10, refuse_rows, make_normalize_grad});
   list.add({"moment_spread", own_name, 10, refuse_rows, make_spread});
   add_column_kernels(list);
 }

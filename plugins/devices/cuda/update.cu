@@ -1,10 +1,9 @@
-// What the step changes in place: parameters by the optimizer's own device functions, and running
-// statistics.
-#include "plugins/devices/cuda/kernels/update.cuh"
-
+// What the step changes in place: parameters, by the optimizer's own device functions.
+#include "core/graph/rewrite/merge_updates.h"
 #include "core/model/device_functions.h"
 #include "core/model/optimizer.h"
 #include "plugins/devices/cuda/node_kernel.h"
+#include "plugins/devices/cuda/running.h"
 
 namespace ftrain::cuda {
 namespace {
@@ -17,6 +16,12 @@ const DeviceUpdate* device_functions(const Node& node) {
   return static_cast<const DeviceUpdate*>(node.attributes.payload<Update>("update").cuda);
 }
 
+std::string refuse_functions(const Node& node) {
+  if (device_functions(node) != nullptr) return {};
+  return "the optimizer '" + node.attributes.payload_pointer("update")->text() +
+         "' was built without nvcc: it has no device functions";
+}
+
 std::string refuse_update(const Node& node, const KernelEnvironment& environment) {
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (!node.inputs[i].valid()) continue;
@@ -26,10 +31,7 @@ std::string refuse_update(const Node& node, const KernelEnvironment& environment
       return "wants one order, not both " + node.input(0).text() + " and " + node.input(i).text();
     }
   }
-  if (device_functions(node) == nullptr) {
-    return "the optimizer '" + node.attributes.payload_pointer("update")->text() +
-           "' was built without nvcc: it has no device functions";
-  }
+  if (std::string reason = refuse_functions(node); !reason.empty()) return reason;
   return refuse_storage(node, environment);
 }
 
@@ -57,42 +59,73 @@ std::unique_ptr<Kernel> make_update(const Node& node, const KernelEnvironment& e
                    });
 }
 
-// ---- update_running
-std::string refuse_running(const Node& node, const KernelEnvironment& environment) {
-  for (const Value& input : node.inputs) {
-    if (input.dtype() != DType::f32) return "is for f32 only, not " + input.type().text();
+// ---- optimizer_update_many: the same for many tensors, in as few launches as they fit, with
+// copies in 16 bits of some. Inputs: see ManyUpdates.
+std::string refuse_many(const Node& node, const KernelEnvironment&) {
+  const ManyUpdates many(node);
+  for (std::size_t i = 0; i < many.parameter(many.tensors); ++i) {
+    if (!node.inputs[i].valid()) continue;
+    if (node.input(i).dtype != DType::f32) return "is for f32 only, not " + node.input(i).text();
   }
-  return refuse_storage(node, environment);
+  for (std::size_t t = 0; t < many.tensors; ++t) {
+    const TensorType& parameter = node.input(many.parameter(t));
+    for (std::size_t i = 1; i < 2 + many.slots; ++i) {
+      const TensorType& other = node.input(many.parameter(t) + i);
+      if (other.layout != parameter.layout) {
+        return "wants one order, not both " + parameter.text() + " and " + other.text();
+      }
+    }
+    if (!many.copies || !node.inputs[many.copy(t)].valid()) continue;
+    const TensorType& copy = node.input(many.copy(t));
+    if (copy.dtype != DType::bf16 && copy.dtype != DType::f16) {
+      return "keeps copies in bf16 and f16 only, not in " + copy.text();
+    }
+  }
+  return refuse_functions(node);
 }
 
-std::unique_ptr<Kernel> make_running(const Node& node, const KernelEnvironment& environment) {
-  const Shape& moments = node.input(2).shape;
-  const auto count = static_cast<double>(node.attributes.integer("count"));
-  const RunningStatistics like{.running = {},
-                               .batch = {},
-                               .groups = moments[0],
-                               .channels = moments[1],
-                               .momentum = node.attributes.number("momentum"),
-                               // A single sample has no unbiased variance; its biased one is taken.
-                               .unbias = count > 1 ? count / (count - 1) : 1};
-  return kernel_of(environment, [like](const Buffers& at, cudaStream_t stream) {
-    RunningStatistics of = like;
-    for (std::size_t k = 0; k < 2; ++k) {
-      of.running[k] = at.state<float>(k);
-      of.batch[k] = at.input<float>(2 + k);
+std::unique_ptr<Kernel> make_many(const Node& node, const KernelEnvironment& environment) {
+  const Attributes& a = node.attributes;
+  const ManyUpdates many(node);
+  std::vector<DeviceTensor> tensors(many.tensors);
+  for (std::size_t t = 0; t < many.tensors; ++t) {
+    tensors[t].count = elements(node.input(many.parameter(t)));
+    if (many.copies && node.inputs[many.copy(t)].valid()) {
+      tensors[t].copy_dtype = node.input(many.copy(t)).dtype;
     }
-    constexpr unsigned threads = 128;
-    launch(update_running,
-           Grid{.blocks = dim3(blocks_for(of.channels, threads), 2), .threads = threads}, stream,
-           of, at.input<float>(4));
-  });
+  }
+  std::vector<float*> slots(many.tensors * many.slots);
+  return kernel_of(
+      environment,
+      [many, payload = a.payload_pointer("update"), functions = device_functions(node),
+       factor = a.number("rate_factor"), decay = a.number("decay"), slots = std::move(slots),
+       tensors = std::move(tensors)](const Buffers& at, cudaStream_t stream) mutable {
+        for (std::size_t t = 0; t < many.tensors; ++t) {
+          const std::size_t parameter = many.parameter(t);
+          float** const own = slots.data() + t * many.slots;
+          for (std::size_t s = 0; s < many.slots; ++s) own[s] = at.state<float>(parameter + 2 + s);
+          tensors[t].parameter = at.state<float>(parameter);
+          tensors[t].slots = own;
+          tensors[t].gradient = at.input<float>(parameter + 1);
+          if (many.copies) tensors[t].copy = at.inputs[many.copy(t)];
+        }
+        functions->dense(static_cast<const Update&>(*payload).functor, tensors.data(),
+                         static_cast<std::int64_t>(tensors.size()),
+                         {.rate = at.input<float>(0),
+                          .ok = at.input<float>(1),
+                          .coefficient = at.input<float>(2),
+                          .rate_factor = factor,
+                          .decay = decay},
+                         stream);
+      });
 }
 
 }  // namespace
 
 void add_update_kernels(KernelList& list) {
   list.add({"optimizer_update", own_name, 10, refuse_update, make_update});
-  list.add({"update_running", own_name, 10, refuse_running, make_running});
+  list.add({"optimizer_update_many", own_name, 10, refuse_many, make_many});
+  add_running_kernels(list);
 }
 
 }  // namespace ftrain::cuda

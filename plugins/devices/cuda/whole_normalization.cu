@@ -18,16 +18,17 @@ PerChannel first_norm(const Bound& b, After after) {
           .eps = b.eps};
 }
 
-// Writes output 0; Term sums over it.
+// Writes output 0 in the second of two passes, which goes in order `last`; Term sums over it.
 template <After after, class Term>
-void normalize_first(const Bound& b) {
-  b.passes.run<Keep, MomentSums>(b.arguments({}, {}), {b.in(0)}, nullptr);
+void normalize_first(const Bound& b, Sweep last) {
+  const Sweep first = last == Sweep::up ? Sweep::down : Sweep::up;
+  b.passes.run<Keep, MomentSums>(b.arguments({}, {}), {b.in(0)}, nullptr, first);
   b.finish_moments(1);
   const PassArguments arguments = b.arguments(first_norm(b, after), {});
   if constexpr (after == After::add) {
-    b.passes.run<Normalize<after>, Term>(arguments, {b.in(0), b.in(3)}, b.out(0));
+    b.passes.run<Normalize<after>, Term>(arguments, {b.in(0), b.in(3)}, b.out(0), last);
   } else {
-    b.passes.run<Normalize<after>, Term>(arguments, {b.in(0)}, b.out(0));
+    b.passes.run<Normalize<after>, Term>(arguments, {b.in(0)}, b.out(0), last);
   }
 }
 
@@ -44,7 +45,7 @@ struct Whole {
       return at<0>;
   }();
   static constexpr auto made = at<0>;
-  static void run(const Bound& b) { normalize_first<after, NoSums>(b); }
+  static void run(const Bound& b) { normalize_first<after, NoSums>(b, Sweep::down); }
 };
 
 // Outputs: y and its statistics' first, then the same of the second norm.
@@ -54,14 +55,15 @@ struct Pair : Whole<after> {
       after == After::prelu ? "batch_norm_prelu_norm" : "batch_norm_add_norm";
   static constexpr auto made = at<0, 3>;
   static void run(const Bound& b) {
-    normalize_first<after, MomentSums>(b);
+    normalize_first<after, MomentSums>(b, Sweep::up);
     b.finish_moments(4);
     const PerChannel second{.mean = b.made(4),
                             .variance = b.made(5),
                             .gamma = b.floats(4),
                             .beta = b.floats(5),
                             .eps = b.second_eps};
-    b.passes.run<Normalize<After::nothing>, NoSums>(b.arguments(second, {}), {b.out(0)}, b.out(3));
+    b.passes.run<Normalize<After::nothing>, NoSums>(b.arguments(second, {}), {b.out(0)}, b.out(3),
+                                                    Sweep::down);
   }
 };
 
@@ -105,20 +107,22 @@ struct Grad {
     b.finish_grad<prelu>(of, 1);
     const PassArguments arguments = b.arguments(with_sums(b, of, 1), {});
     if constexpr (add) {
-      b.passes.run<InputGrad<prelu, add>, NoSums>(arguments, {b.in(0), b.in(1), b.in(5)}, b.out(0));
+      b.passes.run<InputGrad<prelu, add>, NoSums>(arguments, {b.in(0), b.in(1), b.in(5)}, b.out(0),
+                                                  Sweep::down);
     } else {
-      b.passes.run<InputGrad<prelu, add>, NoSums>(arguments, {b.in(0), b.in(1)}, b.out(0));
+      b.passes.run<InputGrad<prelu, add>, NoSums>(arguments, {b.in(0), b.in(1)}, b.out(0),
+                                                  Sweep::down);
     }
   }
 };
 
-// The gradient through the norm `of` of what output 0 holds, summed up already. x: input `x`; dx
-// and the sums: from output `dx` on.
+// The last pass: the gradient through the norm `of` of what output 0 holds, summed up already. x:
+// input `x`; dx and the sums: from output `dx` on.
 template <bool prelu>
 void finish_second(const Bound& b, const PerChannel& of, std::size_t x, std::size_t dx) {
   b.finish_grad<prelu>(of, dx + 1);
   b.passes.run<InputGrad<prelu, false>, NoSums>(b.arguments(with_sums(b, of, dx + 1), {}),
-                                                {b.out(0), b.in(x)}, b.out(dx));
+                                                {b.out(0), b.in(x)}, b.out(dx), Sweep::down);
 }
 
 // Inputs: a, b, operands. Outputs: a + b, dx, dgamma, dbeta (, dslope).
@@ -149,7 +153,8 @@ struct PairGrad {
   static void run(const Bound& b) {
     const PerChannel outer = operands_of(b, 1, b.eps, false);
     const PerChannel inner = operands_of(b, 6, b.second_eps, prelu);
-    b.passes.run<Keep, GradSums<false>>(b.arguments({}, outer), {b.in(0), b.in(1)}, nullptr);
+    b.passes.run<Keep, GradSums<false>>(b.arguments({}, outer), {b.in(0), b.in(1)}, nullptr,
+                                        Sweep::down);
     b.finish_grad<false>(outer, 1);
     b.passes.run<InputGrad<false, true>, GradSums<prelu>>(
         b.arguments(with_sums(b, outer, 1), inner), {b.in(0), b.in(1), b.in(5), b.in(6)}, b.out(0));

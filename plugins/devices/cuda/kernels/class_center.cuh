@@ -13,16 +13,12 @@ namespace ftrain::cuda {
 
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
-__device__ inline float inverse_of_squares(float squares) {
-  const float length = sqrtf(squares);
-  return 1.0f / (length < 1e-12f ? 1e-12f : length);  // NaN goes on
-}
-
 // ---- samples
 // A warp has a sample: its cosine with its own class, or 0 where that is another rank's.
+template <class Stored>
 __global__ void target_cosines(std::int64_t batch, std::int64_t width, std::int64_t first_class,
                                std::int64_t classes, bool normalized, const float* features,
-                               const std::int64_t* labels, const float* weight, float* cosines) {
+                               const std::int64_t* labels, const Stored* weight, float* cosines) {
   const std::int64_t b = warp_number();
   if (b >= batch) return;
   const std::int64_t row = labels[b] - first_class;
@@ -30,7 +26,7 @@ __global__ void target_cosines(std::int64_t batch, std::int64_t width, std::int6
   float product = 0, squares = 0;
   if (here) {
     for (std::int64_t d = lane_number(); d < width; d += warp_size) {
-      const float w = weight[row * width + d];
+      const auto w = static_cast<float>(weight[row * width + d]);
       product += features[b * width + d] * w;
       squares += w * w;
     }
@@ -71,28 +67,6 @@ __global__ void own_positions(std::int64_t batch, std::int64_t first_class, std:
     if (position == walked || sampled[position] != row) position = -1;
   }
   own[b] = static_cast<std::int32_t>(position);
-}
-
-// ---- rows of a tile
-// A warp has a row: 1 / |w| (`inverse`, where wanted), and a copy of rows that do not stand side by
-// side (`copy`, where they are sampled). Slots not in use are 0.
-__global__ void prepare_rows(std::int64_t count, std::int64_t width, bool normalized,
-                             const float* weight, const std::int32_t* sampled, float* inverse,
-                             float* copy) {
-  const std::int64_t r = warp_number();
-  if (r >= count) return;
-  const std::int64_t row = sampled != nullptr ? sampled[r] : r;
-  float squares = 0;
-  for (std::int64_t d = lane_number(); d < width; d += warp_size) {
-    const float w = row >= 0 ? weight[row * width + d] : 0.0f;
-    squares += w * w;
-    if (copy != nullptr) copy[r * width + d] = w;
-  }
-  if (inverse == nullptr) return;
-  squares = warp_sum(squares);
-  if (lane_number() == 0) {
-    inverse[r] = row < 0 ? 0.0f : normalized ? inverse_of_squares(squares) : 1.0f;
-  }
 }
 
 // ---- statistics

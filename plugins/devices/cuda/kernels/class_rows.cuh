@@ -15,6 +15,11 @@ __device__ inline int lane_number() {
   return static_cast<int>(threadIdx.x) % warp_size;
 }
 
+__device__ inline float inverse_of_squares(float squares) {
+  const float length = sqrtf(squares);
+  return 1.0f / (length < 1e-12f ? 1e-12f : length);  // NaN goes on
+}
+
 // The first position of a sample of classes whose row is not below `row`. Slots not in use, -1,
 // stand at the end: as unsigned numbers they are above all rows.
 __device__ inline std::int64_t position_in(const std::int32_t* sampled, std::int64_t walked,

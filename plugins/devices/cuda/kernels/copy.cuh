@@ -14,14 +14,17 @@ __global__ void copy_words(const Word* from, Word* to, std::int64_t count) {
   for (std::int64_t i = thread_number(); i < count; i += thread_count()) to[i] = from[i];
 }
 
+template <class T>
+inline constexpr bool is_16_bit = std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>;
+
 // Integers lose their fraction as C++ has it. Integers become floats by way of f64: 64 bits are
 // rounded as on the host.
 template <class To, class From>
 __device__ To converted(From x) {
-  if constexpr (std::is_same_v<From, __nv_bfloat16>) {
-    return converted<To>(__bfloat162float(x));
-  } else if constexpr (std::is_same_v<To, __nv_bfloat16>) {
-    return __float2bfloat16_rn(converted<float>(x));
+  if constexpr (is_16_bit<From>) {
+    return converted<To>(widen(x));
+  } else if constexpr (is_16_bit<To>) {
+    return narrow<To>(converted<float>(x));
   } else if constexpr (std::is_integral_v<From> && !std::is_integral_v<To>) {
     return static_cast<To>(static_cast<double>(x));
   } else {
@@ -36,12 +39,13 @@ __global__ void convert(const From* from, To* to, std::int64_t count) {
   }
 }
 
-// f32 and bf16 both ways, 8 at a time.
-static __global__ void narrow_floats(const float* from, __nv_bfloat16* to, std::int64_t eights) {
+// f32 and 16 bits both ways, 8 at a time.
+template <class To>
+__global__ void narrow_floats(const float* from, To* to, std::int64_t eights) {
   for (std::int64_t i = thread_number(); i < eights; i += thread_count()) {
     const Packet<float> low = Packet<float>::load(from + 8 * i);
     const Packet<float> high = Packet<float>::load(from + 8 * i + 4);
-    Packet<__nv_bfloat16> p;
+    Packet<To> p;
     for (int k = 0; k < 4; ++k) {
       p.at[k] = low.at[k];
       p.at[4 + k] = high.at[k];
@@ -49,9 +53,10 @@ static __global__ void narrow_floats(const float* from, __nv_bfloat16* to, std::
     p.store(to + 8 * i);
   }
 }
-static __global__ void widen_floats(const __nv_bfloat16* from, float* to, std::int64_t eights) {
+template <class From>
+__global__ void widen_floats(const From* from, float* to, std::int64_t eights) {
   for (std::int64_t i = thread_number(); i < eights; i += thread_count()) {
-    const Packet<__nv_bfloat16> p = Packet<__nv_bfloat16>::load(from + 8 * i);
+    const Packet<From> p = Packet<From>::load(from + 8 * i);
     Packet<float> low, high;
     for (int k = 0; k < 4; ++k) {
       low.at[k] = p.at[k];

@@ -33,8 +33,8 @@ struct NarrowThread {
 
 // Copies the weights of the block's channels. Turned: those of the convolution that makes dx out of
 // dy at stride 1, upside down and with inputs and outputs exchanged.
-template <int group, class P>
-__device__ void stage_weights(const ConvolutionShape& c, int lanes, bool turned, const P* w,
+template <int group>
+__device__ void stage_weights(const ConvolutionShape& c, int lanes, bool turned, const float* w,
                               float* staged) {
   const int width = lanes * narrow_width, taps = c.rows * c.columns;
   const int base = static_cast<int>(blockIdx.x) * width;
@@ -44,9 +44,8 @@ __device__ void stage_weights(const ConvolutionShape& c, int lanes, bool turned,
     const int within = turned ? taps - 1 - tap : tap;
     const int k = turned ? channel / group * group + j : channel;
     const int of = turned ? channel % group : j;
-    staged[i] = channel < c.kernels
-                    ? widen(w[c.w.at(k, of, within / c.columns, within % c.columns)])
-                    : 0.0f;
+    staged[i] =
+        channel < c.kernels ? w[c.w.at(k, of, within / c.columns, within % c.columns)] : 0.0f;
   }
   __syncthreads();
 }
@@ -79,9 +78,9 @@ struct Strip {
 };
 
 // Square kernels of `size`. `turned`: c is the convolution that makes dx out of dy.
-template <class T, class P, int group, int size, int stride, int length>
+template <class T, int group, int size, int stride, int length>
 __global__ void __launch_bounds__(256)
-    convolve_strips(ConvolutionShape c, int lanes, bool turned, const T* x, const P* w, T* y) {
+    convolve_strips(ConvolutionShape c, int lanes, bool turned, const T* x, const float* w, T* y) {
   constexpr int span = (length - 1) * stride + size;
   using Vector = Lanes<T, narrow_width>;
   float* const staged = shared_memory<float>();
@@ -128,9 +127,9 @@ __global__ void __launch_bounds__(256)
 }
 
 // Kernels of any size: one output a thread.
-template <class T, class P, int group>
+template <class T, int group>
 __global__ void __launch_bounds__(256)
-    convolve_windows(ConvolutionShape c, int lanes, const T* x, const P* w, T* y) {
+    convolve_windows(ConvolutionShape c, int lanes, const T* x, const float* w, T* y) {
   using Vector = Lanes<T, narrow_width>;
   float* const staged = shared_memory<float>();
   stage_weights<group>(c, lanes, false, w, staged);
@@ -159,9 +158,9 @@ __global__ void __launch_bounds__(256)
 
 // dx of any stride: one element a thread, over the outputs that it went into. Bound by the bytes of
 // dx and dy.
-template <class T, class P, int group>
+template <class T, int group>
 __global__ void __launch_bounds__(256)
-    convolve_windows_back(ConvolutionShape c, int lanes, const T* dy, const P* w, T* dx) {
+    convolve_windows_back(ConvolutionShape c, int lanes, const T* dy, const float* w, T* dx) {
   using Vector = Lanes<T, narrow_width>;
   float* const staged = shared_memory<float>();
   stage_weights<group>(c, lanes, true, w, staged);

@@ -25,7 +25,8 @@ __device__ void store_four(T* to, const float (&four)[4]) {
   if constexpr (sizeof(T) == sizeof(float)) {
     *reinterpret_cast<float4*>(to) = make_float4(four[0], four[1], four[2], four[3]);
   } else {
-    *reinterpret_cast<uint2*>(to) = make_uint2(pack(four[0], four[1]), pack(four[2], four[3]));
+    *reinterpret_cast<uint2*>(to) =
+        make_uint2(pack<T>(four[0], four[1]), pack<T>(four[2], four[3]));
   }
 }
 

@@ -48,7 +48,8 @@ struct Lanes {
   Lanes() = default;
   explicit __device__ Lanes(const Bits& bits) {
     if constexpr (bytes == 2) {
-      at[0] = __builtin_bit_cast(float, std::uint32_t{bits} << 16);
+      float none;
+      unpack<T>(bits, at[0], none);
     } else if constexpr (width == 1) {
       at[0] = __builtin_bit_cast(float, bits);
     } else if constexpr (bytes == 8) {
@@ -82,12 +83,8 @@ struct Lanes {
   }
 
  private:
-  // A bf16 is the upper half of an f32.
-  __device__ void split(int lane, std::uint32_t pair) {
-    at[lane] = __builtin_bit_cast(float, pair << 16);
-    at[lane + 1] = __builtin_bit_cast(float, pair & 0xffff0000u);
-  }
-  __device__ std::uint32_t join(int lane) const { return pack(at[lane], at[lane + 1]); }
+  __device__ void split(int lane, std::uint32_t pair) { unpack<T>(pair, at[lane], at[lane + 1]); }
+  __device__ std::uint32_t join(int lane) const { return pack<T>(at[lane], at[lane + 1]); }
 };
 
 }  // namespace ftrain::cuda

@@ -66,7 +66,8 @@ __device__ void add_up_columns(int lanes, const Value& value, const Put& put) {
 struct Columns {
   std::int64_t rows;  // of a group
   int channels;
-  int lanes;  // threads side by side, each with `width` channels
+  int lanes;       // threads side by side, each with `width` channels
+  bool backwards;  // from the last row to the first
 };
 
 // blocks: x runs over channels, y over rows, z over groups. threads: a multiple of lanes.
@@ -81,9 +82,10 @@ __global__ void __launch_bounds__(256)
   const int slice = static_cast<int>(threadIdx.x) / g.lanes;
   const int slices = static_cast<int>(blockDim.x) / g.lanes;
   const int first = (static_cast<int>(blockIdx.x) * g.lanes + lane) * width;
-  const int group = static_cast<int>(blockIdx.z);
+  const int group = static_cast<int>(g.backwards ? gridDim.z - 1 - blockIdx.z : blockIdx.z);
   const std::int64_t stride = std::int64_t{slices} * gridDim.y;
-  const std::int64_t base = group * g.rows * g.channels + first;
+  const std::int64_t line = g.backwards ? -g.channels : g.channels;  // to the next row
+  const std::int64_t base = (group * g.rows + (g.backwards ? g.rows - 1 : 0)) * g.channels + first;
   Channel<Map, Term> channels[width];
   int count = 0;
 
@@ -96,7 +98,7 @@ __global__ void __launch_bounds__(256)
       if (row < g.rows) {
         Vector of[inputs];
         for (int i = 0; i < inputs; ++i) {
-          of[i] = Vector::load(tensors.from[i] + base + row * g.channels);
+          of[i] = Vector::load(tensors.from[i] + base + row * line);
         }
         for (int v = 0; v < width; ++v) {
           float values[inputs];
@@ -112,7 +114,7 @@ __global__ void __launch_bounds__(256)
         // Behind the end a row that is there is read again: a load without a condition.
         const std::int64_t at = row + u * stride < g.rows ? row + u * stride : row;
         for (int i = 0; i < inputs; ++i) {
-          of[u][i] = Vector::fetch(tensors.from[i] + base + at * g.channels);
+          of[u][i] = Vector::fetch(tensors.from[i] + base + at * line);
         }
       }
 #pragma unroll
@@ -128,7 +130,7 @@ __global__ void __launch_bounds__(256)
           result.at[v] = channels[v].map(values);
           channels[v].term.add(as_found<T, Map>(result.at[v]), values + Map::inputs);
         }
-        if constexpr (Map::stores) result.store(tensors.to + base + at * g.channels);
+        if constexpr (Map::stores) result.store(tensors.to + base + at * line);
         ++count;
       }
     }
@@ -202,38 +204,52 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-inline constexpr int finish_lanes = 16, finish_threads = 256;
+inline constexpr int finish_lanes = 16, finish_threads = 512;
+// Of shared memory.
+template <class Finish>
+constexpr std::size_t finish_bytes() {
+  constexpr std::size_t sums = Finish::sums;
+  return sums * finish_threads * sizeof(double);
+}
 
-// The second launch: blocks of finish_lanes channels, 16 threads a channel. Bound by the partials'
-// bytes, a few percent of what the pass itself moves.
+// The second launch: blocks of finish_lanes channels, 32 threads a channel. Bound by the latency of
+// the second cache, where the partials lie: a thread has many loads under way.
 template <class Finish>
 __global__ void __launch_bounds__(finish_threads)
     finish_pass(Finish finish, const double* partials, int channels, int groups, int blocks) {
+  constexpr int slices = finish_threads / finish_lanes, sums = Finish::sums;
   const int lane = static_cast<int>(threadIdx.x) % finish_lanes;
   const int slice = static_cast<int>(threadIdx.x) / finish_lanes;
-  constexpr int slices = finish_threads / finish_lanes;
   const int channel = static_cast<int>(blockIdx.x) * finish_lanes + lane;
-  double* const of_threads = shared_memory<double>();
+  const std::int64_t of_sum = std::int64_t{groups} * blocks * channels;
+  double* const of_threads = shared_memory<double>();  // [sums][threads]
   double last = 0;
   for (int group = 0; group < groups; ++group) {
-    double sums[Finish::sums];
-    for (int k = 0; k < Finish::sums; ++k) {
-      double total = 0;
-      if (channel < channels) {
-        const double* const from =
-            partials + (std::int64_t{k} * groups + group) * blocks * channels + channel;
-        for (int b = slice; b < blocks; b += slices) total += from[std::int64_t{b} * channels];
+    double totals[sums] = {};
+    if (channel < channels) {
+      const double* const from = partials + std::int64_t{group} * blocks * channels + channel;
+#pragma unroll 8
+      for (int b = slice; b < blocks; b += slices) {
+        for (int k = 0; k < sums; ++k) totals[k] += from[k * of_sum + std::int64_t{b} * channels];
       }
-      of_threads[threadIdx.x] = total;
-      __syncthreads();
-      sums[k] = 0;
-      if (slice == 0) {
-        for (int s = 0; s < slices; ++s) sums[k] += of_threads[s * finish_lanes + lane];
-      }
-      __syncthreads();
     }
-    if (slice == 0 && channel < channels) finish(group * channels + channel, channel, sums);
-    if constexpr (Finish::over_groups) last += sums[Finish::sums - 1];
+    for (int k = 0; k < sums; ++k) of_threads[k * finish_threads + threadIdx.x] = totals[k];
+    __syncthreads();
+    // Each sum by threads of its own.
+    double total = 0;
+    if (slice < sums) {
+      const double* const of_slices = of_threads + slice * finish_threads + lane;
+      for (int s = 0; s < slices; ++s) total += of_slices[s * finish_lanes];
+    }
+    __syncthreads();
+    if (slice < sums) of_threads[slice * finish_lanes + lane] = total;
+    __syncthreads();
+    if (slice == 0 && channel < channels) {
+      for (int k = 0; k < sums; ++k) totals[k] = of_threads[k * finish_lanes + lane];
+      finish(group * channels + channel, channel, totals);
+      if constexpr (Finish::over_groups) last += totals[sums - 1];
+    }
+    __syncthreads();
   }
   if constexpr (Finish::over_groups) {
     if (slice == 0 && channel < channels) finish.end(channel, last);

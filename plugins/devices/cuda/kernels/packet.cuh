@@ -1,11 +1,14 @@
-// Elements as kernels read and write them: stored as f32 or bf16, computed with as f32, and taken
-// 16 bytes at a time where addresses and counts allow.
+// Elements as kernels read and write them: stored as f32, bf16 or f16, computed with as f32, and
+// taken 16 bytes at a time where addresses and counts allow. What is too large for f16 is stored as
+// infinite, never as the largest number: the step's check must see it.
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ftrain::cuda {
 
@@ -16,19 +19,41 @@ __device__ inline float widen(__nv_bfloat16 x) {
   return __bfloat162float(x);
 }
 
-template <class T>
-__device__ T narrow(float x) {
-  if constexpr (sizeof(T) == sizeof(float))
-    return x;
-  else
-    return __float2bfloat16_rn(x);
+__device__ inline float widen(__half x) {
+  return __half2float(x);
 }
 
-// Two neighbours as bf16, the first in the lower half.
-__device__ inline std::uint32_t pack(float first, float second) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
-  return static_cast<std::uint32_t>(__bfloat16_as_ushort(both.y)) << 16 |
-         __bfloat16_as_ushort(both.x);
+template <class T>
+__device__ T narrow(float x) {
+  if constexpr (std::is_same_v<T, __half>)
+    return __float2half_rn(x);
+  else if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    return __float2bfloat16_rn(x);
+  else
+    return x;
+}
+
+// Two neighbours of 16 bits, the first in the lower half.
+template <class T>
+__device__ std::uint32_t pack(float first, float second) {
+  if constexpr (std::is_same_v<T, __half>) {
+    const __half2 both = __floats2half2_rn(first, second);
+    return static_cast<std::uint32_t>(__half_as_ushort(both.y)) << 16 | __half_as_ushort(both.x);
+  } else {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
+    return static_cast<std::uint32_t>(__bfloat16_as_ushort(both.y)) << 16 |
+           __bfloat16_as_ushort(both.x);
+  }
+}
+template <class T>
+__device__ void unpack(std::uint32_t pair, float& first, float& second) {
+  if constexpr (std::is_same_v<T, __half>) {
+    first = __half2float(__ushort_as_half(static_cast<unsigned short>(pair)));
+    second = __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
+  } else {  // the upper half of an f32
+    first = __builtin_bit_cast(float, pair << 16);
+    second = __builtin_bit_cast(float, pair & 0xffff0000u);
+  }
 }
 
 template <class T>
@@ -50,10 +75,10 @@ struct Packet {
       p.at[3] = four.w;
     } else {
       const uint4 words = *reinterpret_cast<const uint4*>(from);
-      p.unpack(0, words.x);
-      p.unpack(2, words.y);
-      p.unpack(4, words.z);
-      p.unpack(6, words.w);
+      unpack<T>(words.x, p.at[0], p.at[1]);
+      unpack<T>(words.y, p.at[2], p.at[3]);
+      unpack<T>(words.z, p.at[4], p.at[5]);
+      unpack<T>(words.w, p.at[6], p.at[7]);
     }
     return p;
   }
@@ -67,12 +92,7 @@ struct Packet {
   }
 
  private:
-  // A bf16 is the upper half of an f32.
-  __device__ void unpack(int lane, std::uint32_t word) {
-    at[lane] = __builtin_bit_cast(float, word << 16);
-    at[lane + 1] = __builtin_bit_cast(float, word & 0xffff0000u);
-  }
-  __device__ std::uint32_t packed(int lane) const { return pack(at[lane], at[lane + 1]); }
+  __device__ std::uint32_t packed(int lane) const { return pack<T>(at[lane], at[lane + 1]); }
 };
 
 // Kernels in two widths: whole packets where the layout lets them be, else one element at a time.

@@ -70,9 +70,9 @@ __global__ void map_two(F f, Span<T> span, const T* a, const T* b, T* y) {
 }
 
 // x times a scalar that lies on the device.
-template <class T, class P>
-__global__ void scale_by(Span<T> span, const T* x, const P* factor, T* y) {
-  const float by = widen(*factor);
+template <class T>
+__global__ void scale_by(Span<T> span, const T* x, const float* factor, T* y) {
+  const float by = *factor;
   span.each(
       [&](std::int64_t i) {
         Packet<T> p = Packet<T>::load(x + i);
@@ -124,8 +124,8 @@ struct Channels {
   }
 };
 
-template <class T, class P, class F>
-__global__ void map_channels(F f, Channels channels, Span<T> span, const T* x, const P* values,
+template <class T, class F>
+__global__ void map_channels(F f, Channels channels, Span<T> span, const T* x, const float* values,
                              T* y) {
   span.each(
       [&](std::int64_t i) {
@@ -134,7 +134,7 @@ __global__ void map_channels(F f, Channels channels, Span<T> span, const T* x, c
         for (int k = 0; k < packet_size<T>; ++k) p.at[k] = f(p.at[k], q.at[k]);
         p.store(y + i);
       },
-      [&](std::int64_t i) { y[i] = narrow<T>(f(widen(x[i]), widen(values[channels.of(i)]))); });
+      [&](std::int64_t i) { y[i] = narrow<T>(f(widen(x[i]), values[channels.of(i)])); });
 }
 
 // A row repeated: y[i] = row[i % columns].

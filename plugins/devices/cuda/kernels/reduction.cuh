@@ -103,10 +103,10 @@ struct Elements {
 };
 
 // prelu backward: writes dx on the way. dx may lie where dy lies.
-template <class T, class P>
+template <class T>
 struct SlopeGradient {
   const T *dy, *x;
-  const P* slope;
+  const float* slope;
   T* dx;
 
   template <int width>
@@ -129,7 +129,7 @@ struct SlopeGradient {
   template <int width>
   __device__ Lanes<width> on(std::int64_t column) const {
     Lanes<width> lanes{dy, x, dx, {}};
-    for (int k = 0; k < width; ++k) lanes.slope[k] = widen(slope[column + k]);
+    for (int k = 0; k < width; ++k) lanes.slope[k] = slope[column + k];
     return lanes;
   }
 };
@@ -278,8 +278,8 @@ __global__ void normalize_rows(const T* x, std::int64_t columns, T* y, T* norms)
 }
 
 // (dy - y (y . dy)) / norm. dx may lie where dy lies.
-template <class T, class P, int width>
-__global__ void normalize_rows_gradient(const T* dy, const T* y, const P* norms,
+template <class T, int width>
+__global__ void normalize_rows_gradient(const T* dy, const T* y, const T* norms,
                                         std::int64_t columns, T* dx) {
   const std::int64_t start = blockIdx.x * columns;
   double products = 0;

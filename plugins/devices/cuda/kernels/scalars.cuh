@@ -1,6 +1,7 @@
 // The step's guards: a few numbers, done by one thread or one warp. Bound by their launch.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 
 #include "plugins/devices/cuda/kernels/warp.cuh"
@@ -13,6 +14,33 @@ static __global__ void store_constant(float value, float* y) {
 
 static __global__ void square_root(const float* x, float* y) {
   *y = sqrtf(*x);
+}
+
+static __global__ void reciprocal(const float* x, float* y) {
+  *y = 1 / *x;
+}
+
+// The scale never becomes infinite nor 0: neither would ever leave again.
+struct LossScaleRule {
+  float growth, backoff, interval;
+};
+
+static __global__ void update_loss_scale(LossScaleRule rule, float* scale, float* steps,
+                                         const float* ok) {
+  if (*ok == 0) {
+    const float less = *scale * rule.backoff;
+    if (less >= FLT_MIN) *scale = less;
+    *steps = 0;
+    return;
+  }
+  const float good = *steps + 1;
+  if (good < rule.interval) {
+    *steps = good;
+    return;
+  }
+  const float grown = *scale * rule.growth;
+  if (isfinite(grown)) *scale = grown;
+  *steps = 0;
 }
 
 static __global__ void clip_coefficient(double limit, const float* squared_norm, float* y) {

@@ -1,4 +1,5 @@
-// Statistics that the step changes in place. Bound by their launch: a few numbers a channel.
+// Running statistics, which the step changes in place. Bound by their launch: a few numbers a
+// channel, so that many norms share one.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 namespace ftrain::cuda {
 
 // running <- (1 - momentum) running + momentum batch, where batch is the mean over the groups. A
-// thread for each channel of each of the two statistics (y = 1: the variance, made unbiased).
+// thread for each channel of each of the two statistics (the second: the variance, made unbiased).
 struct RunningStatistics {
   float* running[2];
   const float* batch[2];
@@ -16,7 +17,17 @@ struct RunningStatistics {
   double momentum, unbias;
 };
 
-static __global__ void update_running(RunningStatistics of, const float* ok) {
+// A launch's worth of norms.
+struct RunningTable {
+  static constexpr int most = 56;  // what fits a launch's parameters
+  RunningStatistics of[most];
+  int norms = 0;
+  std::int64_t channels = 0;  // the most that one has
+};
+
+// blocks: x over channels, y the two statistics, z the norms.
+static __global__ void update_running(RunningTable table, const float* ok) {
+  const RunningStatistics& of = table.of[blockIdx.z];
   const std::int64_t c = thread_number();
   if (c >= of.channels || *ok == 0) return;
   const int k = static_cast<int>(blockIdx.y);

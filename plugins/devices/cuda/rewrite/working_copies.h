@@ -1,0 +1,28 @@
+// The last pass: convolution weights as 16-bit convolutions read them, kept from step to step.
+//
+// In a program that writes states, a dense convolution whose activations lie in 16 bits reads its
+// weight from `cast(weight)`, a kept node: done when it is stale alone (in the first run, and after
+// others wrote the states). From then on the optimizer's update, which has every weight in its
+// hands, writes the copy anew beside it, so that a step casts no weight. A frozen weight's copy is
+// never written anew. A weight that something else than an optimizer writes has no copy to keep: it
+// is cast where it is read. A program that writes no state keeps what core/graph/rewrite/kept.h
+// says.
+//
+// Works behind layouts, fusions and merge_updates: copies lie in the weight's own order.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/graph/graph.h"
+
+namespace ftrain::cuda {
+
+struct WorkingCopies {
+  std::unique_ptr<Graph> graph;
+  std::vector<bool> kept;  // Program::kept of that graph: by node, or empty
+};
+
+WorkingCopies add_working_copies(const Graph& graph);
+
+}  // namespace ftrain::cuda
