@@ -340,7 +340,7 @@ std::vector<std::int32_t> sample(const ops::SampleClasses& s, std::int64_t step,
 
 TEST(CudaSampling, SamplesWhatPlainLoopsSample) {
   const std::vector<std::int64_t> own{5, 70, 70, 64, 3, 1000, 8191, 1 << 20};
-  for (const std::int64_t first : {0, 3, 6, 64}) {
+  for (const std::int64_t first : {0, 3, 6, 99999997}) {
     for (const std::int64_t classes : {0, 1, 59, 64, 9000}) {
       for (const double rate : {0.0, 0.1, 0.77}) {
         // Enough room, hardly any, and less than the batch itself wants.

@@ -28,7 +28,7 @@ struct TestFormula {
   }
   template <class T>
   FTRAIN_HD Dual<T> other(T cosine, const MarginRow<T>&) const {
-    if (plain) return {cosine, T(1)};
+    if (plain_others) return {cosine, T(1)};
     return {cosine + cosine * cosine / 4, 1 + cosine / 2};
   }
 };

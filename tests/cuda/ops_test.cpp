@@ -1,6 +1,6 @@
 // Every kernel of the CUDA device against the CPU's plain one, on the stand-in for a GPU: each node
 // of the op table alone, between guard bytes that nobody may touch, row-major and channels-last, in
-// f32 and with activations in bf16, in two orders of threads.
+// f32 and with activations in bf16 and f16, in two orders of threads.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +11,7 @@
 #include "plugins/devices/cuda/kernels.h"
 #include "plugins/devices/cuda/layout.h"
 #include "tests/cuda/device_payloads.h"
+#include "tests/cuda/node_cases.h"
 #include "tests/cuda/shape_cases.h"
 #include "tests/cuda/standin/standin.h"
 #include "tests/plugins/devices/cpu/kernel_run.h"
@@ -20,9 +21,7 @@
 namespace ftrain::cuda {
 namespace {
 
-using cpu::BuiltCase;
 using cpu::Bytes;
-using cpu::Interpreter;
 using cpu::LoneNode;
 using cpu::OpCase;
 using cpu::Run;
@@ -36,56 +35,10 @@ const KernelList& all_kernels() {
     add_normalization_kernels(made);
     add_depthwise_kernels(made);
     add_class_center_kernels(made);
+    add_product_kernels(made);
     return made;
   }();
   return list;
-}
-
-// Row-major [N, C, H, W] to channels-last, or back.
-template <class T>
-void rearrange(const Shape& shape, const void* from, bool to_layout, void* to) {
-  const std::int64_t channels = shape[1], positions = shape[2] * shape[3];
-  for (std::int64_t i = 0; i < shape.elements(); ++i) {
-    const std::int64_t n = i / (channels * positions), c = i / positions % channels;
-    const std::int64_t lies = (n * positions + i % positions) * channels + c;
-    if (to_layout) {
-      static_cast<T*>(to)[lies] = static_cast<const T*>(from)[i];
-    } else {
-      static_cast<T*>(to)[i] = static_cast<const T*>(from)[lies];
-    }
-  }
-}
-
-Bytes rearranged(const TensorType& type, const void* from, bool to_layout) {
-  Bytes made(type.bytes(), from);
-  if (type.layout == row_major) return made;
-  if (type.dtype == DType::bf16) {
-    rearrange<BF16>(type.shape, from, to_layout, made.data());
-  } else {
-    rearrange<float>(type.shape, from, to_layout, made.data());
-  }
-  return made;
-}
-
-// f(layout's name) with the node's types set so: row-major; images channels-last; and besides the
-// weights of convolutions.
-template <class F>
-void each_layout(LoneNode& lone, const F& f) {
-  f("row-major");
-  for (const bool weights : {false, true}) {
-    if (weights && lone.weight_type() == nullptr) continue;
-    bool any = false;
-    for (TensorType* type : lone.types()) {
-      if (type->shape.rank() != 4 || (type->dtype != DType::f32 && type->dtype != DType::bf16)) {
-        continue;
-      }
-      if (type == lone.weight_type() && !weights) continue;
-      type->layout = channels_last;
-      any = true;
-    }
-    if (any) f(weights ? "channels-last with its weight" : "channels-last");
-    for (TensorType* type : lone.types()) type->layout = row_major;
-  }
 }
 
 Context on(int multiprocessors) {
@@ -163,26 +116,6 @@ void check_node(LoneNode& lone) {
   });
 }
 
-// f(lone node) for every node of the row; in bf16 for those with activations alone.
-template <class F>
-void each_node(const OpCase& row, bool bf16, const F& f) {
-  const BuiltCase built(row, DType::f32);
-  Interpreter interpreter(built.leaves.graph);
-  built.leaves.fill(interpreter);
-  interpreter.run();
-  for (std::int32_t i = 0; i < built.leaves.graph.size(); ++i) {
-    const Node& node = built.leaves.graph.node(i);
-    if (node.op->leaf || node.op->collective) continue;
-    if (!bf16) {
-      LoneNode lone(node, interpreter);
-      f(lone);
-    } else if (const auto operands = cpu::taken_in_bf16(node); !operands.empty()) {
-      LoneNode lone(node, interpreter, operands);
-      f(lone);
-    }
-  }
-}
-
 class CudaOps : public testing::TestWithParam<OpCase> {
  protected:
   void SetUp() override { put_payloads_on_device(); }
@@ -190,14 +123,22 @@ class CudaOps : public testing::TestWithParam<OpCase> {
 };
 
 TEST_P(CudaOps, KernelsAgreeWithThePlainOne) {
-  each_node(GetParam(), false, check_node);
+  each_node(GetParam(), DType::f32, check_node);
 }
 
 TEST_P(CudaOps, KernelsAgreeInBf16) {
-  each_node(GetParam(), true, check_node);
+  each_node(GetParam(), DType::bf16, check_node);
+}
+
+// What differs from bf16 is how an element is stored, so the shapes are not gone through again.
+class CudaOpsInF16 : public CudaOps {};
+
+TEST_P(CudaOpsInF16, KernelsAgree) {
+  each_node(GetParam(), DType::f16, check_node);
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, CudaOps, testing::ValuesIn(cpu::op_cases()), cpu::test_name);
+INSTANTIATE_TEST_SUITE_P(Rows, CudaOpsInF16, testing::ValuesIn(cpu::op_cases()), cpu::test_name);
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaOps, testing::ValuesIn(shape_cases()), cpu::test_name);
 
 TEST(CudaOpTable, ReachesEveryKernelAndLacksTheseOps) {
@@ -205,9 +146,11 @@ TEST(CudaOpTable, ReachesEveryKernelAndLacksTheseOps) {
   std::set<std::string> lacking;
   std::set<std::string_view> found;
   std::set<std::pair<std::string_view, std::string_view>> reached;
-  for (const OpCase& row : cpu::op_cases()) {
-    for (const bool bf16 : {false, true}) {
-      each_node(row, bf16, [&](LoneNode& lone) {
+  std::vector<OpCase> rows = shape_cases();
+  rows.insert(rows.end(), cpu::op_cases().begin(), cpu::op_cases().end());
+  for (const OpCase& row : rows) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      each_node(row, dtype, [&](LoneNode& lone) {
         lacking.emplace(lone.node().op->name);
         each_kernel(lone, [&](const std::string&, const KernelDef& def, const KernelEnvironment&) {
           found.insert(def.op);
@@ -217,9 +160,8 @@ TEST(CudaOpTable, ReachesEveryKernelAndLacksTheseOps) {
     }
   }
   for (const std::string_view op : found) lacking.erase(std::string(op));
-  // Products of matrices are cuBLASLt's; the others are made by rewrites of the CPU's graphs alone.
-  EXPECT_THAT(lacking, testing::ElementsAre("depthwise_block", "depthwise_block_grad", "matmul",
-                                            "optimizer_update_many"));
+  // Made by rewrites of the CPU's graphs alone.
+  EXPECT_THAT(lacking, testing::ElementsAre("depthwise_block", "depthwise_block_grad"));
   for (const KernelDef& def : all_kernels().all()) {
     EXPECT_TRUE(reached.contains({def.op, def.name})) << def.op << " by " << def.name;
   }

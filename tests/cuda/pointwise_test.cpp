@@ -1,5 +1,6 @@
 // What the op table does not reach in the CUDA device's kernels: sizes of many packets, blocks and
-// tables, other layouts on both sides of an op, every operand in bf16, scalars that are not finite.
+// tables, other layouts on both sides of an op, every operand in 16 bits, scalars that are not
+// finite.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -117,10 +118,12 @@ std::vector<OpCase> rows() {
       {"casts",
        [](CaseGraph& g) {
          const Value x = g.fixed({300, 7}, -200, 200);
-         for (const DType to : {DType::i32, DType::i64, DType::bf16}) {
+         for (const DType to : {DType::i32, DType::i64, DType::bf16, DType::f16}) {
            ops::cast(ops::cast(x, to), g.dtype);
          }
          ops::cast(ops::cast(ops::cast(x, DType::i64), DType::bf16), DType::i32);
+         // Too large for f16: infinite.
+         ops::cast(ops::scale(x, 1000), DType::f16);
          return Outputs{};
        }},
       {"rows of images",
@@ -210,9 +213,11 @@ TEST_P(CudaPointwise, AgreesWithThePlainKernels) {
       check_layouts(lone, *def);
       ++checked;
       if (const auto tensors = tensors_of(node); !tensors.empty()) {
-        SCOPED_TRACE("bf16");
-        LoneNode narrow(node, interpreter, tensors);
-        check_layouts(narrow, *def);
+        for (const DType dtype : {DType::bf16, DType::f16}) {
+          SCOPED_TRACE(name_of(dtype));
+          LoneNode narrow(node, interpreter, tensors, dtype);
+          check_layouts(narrow, *def);
+        }
       }
     }
   }

@@ -1,5 +1,6 @@
 // Rows beside the op table: shapes at which this device's kernels take other ways than at the small
-// ones of the table, with several blocks, half-filled ones, and strides that are not whole.
+// ones of the table, with several blocks, half-filled ones, and strides that are not whole; and ops
+// that rewrites of this device alone make.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,9 @@
 #include "tests/cuda/shape_cases.h"
 
+#include "core/runtime/layouts.h"
+#include "plugins/devices/cuda/layout.h"
+#include "plugins/devices/cuda/rewrite/merge_running.h"
+
 namespace ftrain::cuda {
 namespace {
 
@@ -21,6 +25,32 @@ OpCase norm(const std::string& name, Shape shape, std::int64_t groups) {
           }};
 }
 
+// More norms than a launch takes, of unequal widths, with groups and without.
+OpCase running_statistics(int norms) {
+  return {"update_running_many of " + std::to_string(norms), [=](CaseGraph& g) {
+            std::vector<RunningUpdate> updates;
+            for (int n = 0; n < norms; ++n) {
+              const std::int64_t channels = n % 3 == 0 ? 130 : 1 + n, groups = 1 + n % 2;
+              updates.push_back({g.state({channels}),
+                                 g.state({channels}, 0.5, 2),
+                                 {g.fixed({groups, channels}), g.fixed({groups, channels}, 0.5, 2)},
+                                 n});
+            }
+            update_running_many(updates, g.scalar(1), 0.1);
+            return Outputs{};
+          }};
+}
+
+OpCase reorder(const std::string& name, Shape shape) {
+  return {
+      "reorder " + name, [=](CaseGraph& g) {
+        const Value x = g.fixed(shape);
+        const Value last = g.graph.emit(reorder_op, {x}, {{"layout", std::string(channels_last)}});
+        g.graph.emit(reorder_op, {last}, {{"layout", std::string(row_major)}});
+        return Outputs{};
+      }};
+}
+
 }  // namespace
 
 std::vector<OpCase> shape_cases() {
@@ -40,6 +70,10 @@ std::vector<OpCase> shape_cases() {
       norm("of many samples and few channels", {70, 3, 5, 5}, 1),
       norm("of long vectors", {90, 264}, 3),
       norm("of large planes", {2, 8, 17, 16}, 1),
+      reorder("of images", {2, 5, 6, 7}),
+      reorder("of several tiles", {2, 40, 9, 5}),
+      running_statistics(2),
+      running_statistics(59),
       // The variance is a hundred thousandth of the mean's square, and must not drown in it.
       {"batch_moments far from 0",
        [](CaseGraph& g) {

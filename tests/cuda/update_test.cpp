@@ -86,6 +86,32 @@ TEST_F(CudaUpdateOfTensors, IsTheFormulaForEveryElement) {
   }
 }
 
+// Every third tensor has one; some are bf16, some f16.
+TEST_F(CudaUpdateOfTensors, WritesCopiesInTheSamePass) {
+  std::vector<std::vector<std::uint16_t>> copies(tensors_.device.size());
+  for (std::size_t t = 0; t < copies.size(); t += 3) {
+    copies[t].resize(tensors_.weights[t].size(), 0x1234);
+    tensors_.device[t].copy = copies[t].data();
+    tensors_.device[t].copy_dtype = t % 2 == 0 ? DType::bf16 : DType::f16;
+  }
+  tensors_.weights[3][17] = 1e6f;  // is infinite in f16
+  ok_ = 0;
+  update();
+  for (const auto& copy : copies) {
+    for (const std::uint16_t element : copy) ASSERT_EQ(element, 0x1234);
+  }
+  ok_ = 1;
+  update();
+  for (std::size_t t = 0; t < copies.size(); t += 3) {
+    SCOPED_TRACE(t);
+    for (std::size_t i = 0; i < copies[t].size(); ++i) {
+      const float weight = tensors_.weights[t][i];
+      ASSERT_EQ(copies[t][i], t % 2 == 0 ? to_bf16(weight).bits : to_f16(weight).bits) << i;
+    }
+  }
+  EXPECT_EQ(copies[3][17], to_f16(INFINITY).bits);
+}
+
 TEST_F(CudaUpdateOfTensors, ChangesNothingInABadStep) {
   const std::vector<Floats> weights = tensors_.weights, velocities = tensors_.velocities;
   ok_ = 0;
@@ -113,7 +139,7 @@ TEST_F(CudaUpdate, OfRowsLeavesTheOthers) {
                  with_gradient ? gradient[static_cast<std::size_t>(i * width + k)] : 0.0f);
           }
         }
-        float* const slot = velocity.data();
+        void* const slot = velocity.data();
         table_.rows(&formula_, weight.data(), &slot, 1,
                     {.count = count,
                      .width = width,

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -23,10 +24,10 @@ struct Range {
   std::uintptr_t begin, end;
 };
 
-// Sorted, apart from each other.
+// Sorted, apart from each other. Changed between launches.
 std::vector<Range>& forbidden() {
-  static std::vector<Range> ranges;
-  return ranges;
+  static std::vector<Range>* const ranges = new std::vector<Range>;  // engines outlive main()
+  return *ranges;
 }
 
 }  // namespace
@@ -34,6 +35,7 @@ std::vector<Range>& forbidden() {
 Forbidden::Forbidden(const void* begin, std::size_t bytes) {
   if (bytes == 0) return;
   begin_ = reinterpret_cast<std::uintptr_t>(begin);
+  const std::scoped_lock lock(turns());
   auto& ranges = forbidden();
   const auto after = std::upper_bound(ranges.begin(), ranges.end(), begin_,
                                       [](auto at, const Range& range) { return at < range.begin; });
@@ -45,6 +47,7 @@ Forbidden::Forbidden(Forbidden&& other) noexcept : begin_(std::exchange(other.be
 
 Forbidden::~Forbidden() {
   if (begin_ == 0) return;
+  const std::scoped_lock lock(turns());
   auto& ranges = forbidden();
   const auto own = std::find_if(ranges.begin(), ranges.end(),
                                 [this](const Range& range) { return range.begin == begin_; });
@@ -115,21 +118,26 @@ void __tsan_write_range(void* address, std::size_t bytes) {
 }
 
 // Atomics of the host's own code, such as the guards of static variables.
-#define STANDIN_HOST_ATOMIC(bits, T)                                     \
-  T __tsan_atomic##bits##_load(const volatile T* address, int) {         \
-    return __atomic_load_n(address, __ATOMIC_SEQ_CST);                   \
-  }                                                                      \
-  void __tsan_atomic##bits##_store(volatile T* address, T value, int) {  \
-    __atomic_store_n(address, value, __ATOMIC_SEQ_CST);                  \
-  }                                                                      \
-  T __tsan_atomic##bits##_exchange(volatile T* address, T value, int) {  \
-    return __atomic_exchange_n(address, value, __ATOMIC_SEQ_CST);        \
-  }                                                                      \
-  T __tsan_atomic##bits##_fetch_add(volatile T* address, T value, int) { \
-    return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);         \
-  }                                                                      \
-  T __tsan_atomic##bits##_fetch_sub(volatile T* address, T value, int) { \
-    return __atomic_fetch_sub(address, value, __ATOMIC_SEQ_CST);         \
+#define STANDIN_HOST_ATOMIC(bits, T)                                                           \
+  T __tsan_atomic##bits##_load(const volatile T* address, int) {                               \
+    return __atomic_load_n(address, __ATOMIC_SEQ_CST);                                         \
+  }                                                                                            \
+  void __tsan_atomic##bits##_store(volatile T* address, T value, int) {                        \
+    __atomic_store_n(address, value, __ATOMIC_SEQ_CST);                                        \
+  }                                                                                            \
+  T __tsan_atomic##bits##_exchange(volatile T* address, T value, int) {                        \
+    return __atomic_exchange_n(address, value, __ATOMIC_SEQ_CST);                              \
+  }                                                                                            \
+  T __tsan_atomic##bits##_fetch_add(volatile T* address, T value, int) {                       \
+    return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);                               \
+  }                                                                                            \
+  T __tsan_atomic##bits##_fetch_sub(volatile T* address, T value, int) {                       \
+    return __atomic_fetch_sub(address, value, __ATOMIC_SEQ_CST);                               \
+  }                                                                                            \
+  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* address, T* expected, T value, \
+                                                    int, int) {                                \
+    return __atomic_compare_exchange_n(address, expected, value, false, __ATOMIC_SEQ_CST,      \
+                                       __ATOMIC_SEQ_CST);                                      \
   }
 STANDIN_HOST_ATOMIC(8, std::uint8_t)
 STANDIN_HOST_ATOMIC(32, std::uint32_t)

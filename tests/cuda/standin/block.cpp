@@ -44,14 +44,22 @@ std::string hex(unsigned mask) {
   return made;
 }
 
+// Literals of one source file are mostly one.
+bool same(const char* a, const char* b) {
+  return a == b || std::strcmp(a, b) == 0;
+}
 bool same(const Where& a, const Where& b) {
-  return a.line() == b.line() && a.column() == b.column() &&
-         std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() && same(a.file_name(), b.file_name());
 }
 
 }  // namespace
 
-Machine* active = nullptr;
+STANDIN_THREAD_LOCAL Machine* active = nullptr;
+
+std::mutex& turns() {
+  static std::mutex mutex;
+  return mutex;
+}
 
 void Machine::run(const cudaLaunchConfig_t& config, const void* kernel, void (*body)(void*),
                   void* context, const Settings& settings) {
@@ -183,8 +191,7 @@ void Machine::stop() {
 int Machine::meet_block(bool yes, const char* word, const Where& where) {
   if (arrived_ == 0) {
     first_at_block_ = current_;
-  } else if (std::strcmp(first_at_block_->word, word) != 0 ||
-             !same(first_at_block_->where, where)) {
+  } else if (!same(first_at_block_->word, word) || !same(first_at_block_->where, where)) {
     fail([&] {
       return "comes to " + std::string(word) + " (" + text(where) + "), where " +
              waiting(*first_at_block_);
@@ -235,7 +242,7 @@ const std::uint64_t* Machine::meet_warp(unsigned mask, std::uint64_t value, int 
   } else {
     const unsigned first = static_cast<unsigned>(std::countr_zero(group.arrived));
     const Thread& other = threads_[warp * 32 + first];
-    if (std::strcmp(other.word, word) != 0 || !same(other.where, where)) {
+    if (!same(other.word, word) || !same(other.where, where)) {
       fail([&] { return "comes to " + here() + ", where " + waiting(other); });
     }
   }
@@ -248,7 +255,7 @@ const std::uint64_t* Machine::meet_warp(unsigned mask, std::uint64_t value, int 
   }
   group.arrived = 0;
   group.unread = std::popcount(mask) - 1;
-  if (std::strcmp(word, "__syncwarp") == 0) watch_.barrier(warp);
+  if (same(word, "__syncwarp")) watch_.barrier(warp);
   for (unsigned i = 0; i < 32; ++i) {
     if ((mask >> i & 1u) != 0 && i != own) threads_[warp * 32 + i].state = State::ready;
   }

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <source_location>
 #include <string>
@@ -100,8 +101,11 @@ class Machine {
   Fiber* fiber_ = nullptr;  // that runs
 };
 
-// The machine of the launch under way; nullptr between launches.
-extern Machine* active;
+// The machine of this thread's launch; nullptr between launches.
+#define STANDIN_THREAD_LOCAL thread_local __attribute__((tls_model("initial-exec")))
+extern STANDIN_THREAD_LOCAL Machine* active;
+// Held during a launch: threadIdx and the like are there once.
+std::mutex& turns();
 
 bool is_forbidden(std::uintptr_t address, std::size_t bytes);
 // As a person reads it.

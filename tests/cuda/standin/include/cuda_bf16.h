@@ -11,7 +11,7 @@
 struct alignas(2) __nv_bfloat16 {
   __nv_bfloat16() = default;
   __nv_bfloat16(float x) : bits_(ftrain::to_bf16(x).bits) {}
-  operator float() const { return ftrain::to_f32({bits_}); }
+  operator float() const { return ftrain::to_f32(ftrain::BF16{bits_}); }
 
  private:
   friend __nv_bfloat16 __ushort_as_bfloat16(unsigned short);

@@ -5,7 +5,9 @@
 
 #include <bit>
 #include <cstdint>
+#include <functional>
 #include <source_location>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -64,8 +66,11 @@ __attribute__((noinline, no_sanitize("thread"))) T change(T* address, F f) {
   return old;
 }
 
+// Runs the kernel now. body: what one thread does.
 void run(const cudaLaunchConfig_t& config, const void* kernel, void (*body)(void*), void* context);
-cudaError_t check_launch(const cudaLaunchConfig_t& config, const void* kernel);
+// Whether it may be launched so, and then: into the stream's queue.
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
+                   std::function<void()> work);
 
 }  // namespace standin
 
@@ -199,10 +204,11 @@ template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   const void* const address = reinterpret_cast<const void*>(kernel);
-  if (const cudaError_t error = standin::check_launch(*config, address)) return error;
-  // Each thread has its own copies, as on the device.
-  auto call = [&] { kernel(static_cast<Parameters>(arguments)...); };
-  standin::run(
-      *config, address, [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
-  return cudaSuccess;
+  // The arguments are copied now; each thread has its own copies of these, as on the device.
+  std::tuple<std::remove_cv_t<Parameters>...> copies(static_cast<Parameters>(arguments)...);
+  return standin::launch(*config, address, [=, config = *config] {
+    auto call = [&] { std::apply(kernel, copies); };
+    standin::run(
+        config, address, [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
+  });
 }

@@ -4,21 +4,25 @@
 #include <link.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "core/base/mapped_file.h"
 #include "cuda_runtime.h"
 #include "tests/cuda/standin/block.h"
+#include "tests/cuda/standin/calls.h"
+#include "tests/cuda/standin/queue.h"
+#include "tests/cuda/standin/streams.h"
 
 namespace standin {
 namespace {
 
-std::mutex turns;
-Settings settings;
+// What a kernel may take of shared memory without being allowed more.
+constexpr std::size_t unasked_shared = 48 << 10;
+std::mutex shared_mutex;
 std::map<const void*, std::size_t> allowed_shared;
 
 // The name of a function in a file's table of symbols, which knows those of one file alone too.
@@ -47,19 +51,9 @@ std::string mangled_name(const void* function) {
   return name_in(file, reinterpret_cast<std::uintptr_t>(function) - map->l_addr);
 }
 
-}  // namespace
-
-void set(const Settings& wanted) {
-  const std::scoped_lock lock(turns);
-  settings = wanted;
-}
-
-std::string name_of_kernel(const void* kernel) {
-  const std::string mangled = mangled_name(kernel);
-  int status = 0;
-  const std::unique_ptr<char, void (*)(void*)> plain(
-      abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status), std::free);
-  return plain ? plain.get() : mangled;
+// As if code were there for sm_80 and newer.
+bool has_code() {
+  return hardware().major >= 8;
 }
 
 cudaError_t check_launch(const cudaLaunchConfig_t& config, const void* kernel) {
@@ -69,16 +63,41 @@ cudaError_t check_launch(const cudaLaunchConfig_t& config, const void* kernel) {
                     threads.x * threads.y * threads.z - 1 < most_threads &&
                     blocks.x - 1 < 0x7fffffffu && blocks.y - 1 < 65535 && blocks.z - 1 < 65535;
   if (!fits) return cudaErrorInvalidConfiguration;
-  const std::scoped_lock lock(turns);
+  if (!has_code()) return cudaErrorNoKernelImageForDevice;
+  const std::scoped_lock lock(shared_mutex);
   const auto allowed = allowed_shared.find(kernel);
-  const std::size_t most = allowed != allowed_shared.end() ? allowed->second : 48 << 10;
+  const std::size_t most = allowed != allowed_shared.end() ? allowed->second : unasked_shared;
   return config.dynamicSmemBytes <= most ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+}  // namespace
+
+std::string name_of_kernel(const void* kernel) {
+  const std::string mangled = mangled_name(kernel);
+  int status = 0;
+  const std::unique_ptr<char, void (*)(void*)> plain(
+      abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status), std::free);
+  return plain ? plain.get() : mangled;
+}
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
+                   std::function<void()> work) {
+  return answer("cudaLaunchKernelEx", [&] {
+    if (const cudaError_t error = check_launch(config, kernel)) return error;
+    return put_into(config.stream, {[work = std::move(work)] {
+                      if (const cudaError_t error = injected("kernel")) {
+                        set_sticky(error);
+                      } else {
+                        work();
+                      }
+                    }});
+  });
+}
+
 void run(const cudaLaunchConfig_t& config, const void* kernel, void (*body)(void*), void* context) {
-  static Machine machine;
-  const std::scoped_lock lock(turns);
-  machine.run(config, kernel, body, context, settings);
+  static Machine* const machine = new Machine;  // engines outlive main()
+  const std::scoped_lock lock(turns());
+  machine->run(config, kernel, body, context, settings());
 }
 
 // ---- the words of kernels
@@ -101,54 +120,7 @@ void check_atomic(const void* address, std::size_t bytes) {
 
 }  // namespace standin
 
-const char* cudaGetErrorName(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "cudaSuccess";
-    case cudaErrorInvalidValue:
-      return "cudaErrorInvalidValue";
-    case cudaErrorInvalidConfiguration:
-      return "cudaErrorInvalidConfiguration";
-    case cudaErrorInvalidDeviceFunction:
-      return "cudaErrorInvalidDeviceFunction";
-  }
-  return "unrecognized error code";
-}
-
-const char* cudaGetErrorString(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "no error";
-    case cudaErrorInvalidValue:
-      return "invalid argument";
-    case cudaErrorInvalidConfiguration:
-      return "invalid configuration argument";
-    case cudaErrorInvalidDeviceFunction:
-      return "invalid device function";
-  }
-  return "unrecognized error code";
-}
-
-// Errors are given where they arise and not kept.
-cudaError_t cudaGetLastError() {
-  return cudaSuccess;
-}
-cudaError_t cudaPeekAtLastError() {
-  return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
-  if (bytes > 0) std::memset(to, value, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  return cudaSuccess;
-}
+using standin::answer;
 
 cudaError_t cudaFuncGetName(const char** name, const void* function) {
   static std::mutex mutex;
@@ -162,10 +134,29 @@ cudaError_t cudaFuncGetName(const char** name, const void* function) {
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int value) {
-  if (value < 0 || static_cast<std::size_t>(value) > standin::most_shared) {
-    return cudaErrorInvalidValue;
-  }
-  const std::scoped_lock lock(standin::turns);
-  standin::allowed_shared[function] = static_cast<std::size_t>(value);
-  return cudaSuccess;
+  return answer("cudaFuncSetAttribute", [&] {
+    if (value < 0 || static_cast<std::size_t>(value) > standin::most_shared) {
+      return cudaErrorInvalidValue;
+    }
+    const std::scoped_lock lock(standin::shared_mutex);
+    standin::allowed_shared[function] = static_cast<std::size_t>(value);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+  return answer("cudaFuncGetAttributes", [&] {
+    const standin::Hardware hardware = standin::hardware();
+    if (!standin::has_code()) return cudaErrorNoKernelImageForDevice;
+    const int version = 10 * hardware.major + hardware.minor;
+    const std::scoped_lock lock(standin::shared_mutex);
+    const auto allowed = standin::allowed_shared.find(function);
+    *attributes = {};
+    attributes->maxThreadsPerBlock = standin::most_threads;
+    attributes->numRegs = 32;
+    attributes->ptxVersion = attributes->binaryVersion = version;
+    attributes->maxDynamicSharedSizeBytes = static_cast<int>(
+        allowed != standin::allowed_shared.end() ? allowed->second : standin::unasked_shared);
+    return cudaSuccess;
+  });
 }
