@@ -24,14 +24,14 @@ done
 python=${FTRAIN_PEER_PYTHON:-python3}
 
 home=$tree/build/release
-tests=$home/tests/cuda_gpu_test
+tests=$home/tests
 [ -x "$tree/../../bin/ftrain" ] && home=$(realpath "$tree/../..")
 if [ -n "$bundle" ]; then
   home=$(dirname "$(realpath -m "$out")")/$(basename "$bundle" .tar.gz)
   mkdir -p "$home"
   tar -xzf "$bundle" -C "$home" --strip-components=1
 fi
-[ -e "$home/libexec" ] && tests=$home/libexec/ftrain/cuda_gpu_test
+[ -e "$home/libexec" ] && tests=$home/libexec/ftrain
 ftrain=$home/bin/ftrain
 
 # Where pip's packages keep cuDNN, cuBLAS and NCCL.
@@ -54,8 +54,13 @@ export LD_LIBRARY_PATH=${packages}${packages:+:}${LD_LIBRARY_PATH:-}
   echo '```'
 } > "$out"
 status=0
-timeout $((seconds / 4)) "$tests" --gtest_brief=1 > "$out.tests" 2>&1 || status=$?
-tail -n 40 "$out.tests" >> "$out"
+# Each kernel against the CPU's; then whole jobs, of one rank: curves beside the CPU's, bits.
+timeout $((seconds / 5)) "$tests/cuda_gpu_test" --gtest_brief=1 > "$out.tests" 2>&1 || status=$?
+FTRAIN_TEST_GPU=1 FTRAIN_TEST_PROGRAM=$ftrain timeout $((seconds / 5)) \
+  "$tests/cuda_program_test" --gtest_brief=1 \
+  --gtest_filter='*_1:*Captured*:*Stopped*:*MadeAgain*:*OtherPrecisions' \
+  >> "$out.tests" 2>&1 || status=$?
+tail -n 60 "$out.tests" >> "$out"
 {
   echo '```'
   echo "Exit code $status."

@@ -19,11 +19,13 @@ install(FILES bench/peer/gpu_step.py bench/peer/timing.py DESTINATION ${share}/b
         COMPONENT bundle EXCLUDE_FROM_ALL)
 install(FILES tests/parity/peer.py DESTINATION ${share}/tests/parity COMPONENT bundle
         EXCLUDE_FROM_ALL)
-if(TARGET cuda_gpu_test)
-  set_target_properties(cuda_gpu_test PROPERTIES INSTALL_RPATH "$ORIGIN/../../lib")
-  install(TARGETS cuda_gpu_test RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/ftrain
-          COMPONENT bundle EXCLUDE_FROM_ALL)
-endif()
+foreach(test cuda_gpu_test cuda_program_test)
+  if(TARGET ${test})
+    set_target_properties(${test} PROPERTIES INSTALL_RPATH "$ORIGIN/../../lib")
+    install(TARGETS ${test} RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/ftrain
+            COMPONENT bundle EXCLUDE_FROM_ALL)
+  endif()
+endforeach()
 
 set(CPACK_GENERATOR TGZ)
 set(CPACK_PACKAGE_NAME ftrain)

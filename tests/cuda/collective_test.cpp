@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/graph/ops.h"
+#include "plugins/devices/cuda/host_meeting.h"
 #include "tests/cuda/collective_ranks.h"
 #include "tests/cuda/standin/standin.h"
 
@@ -158,6 +159,32 @@ TEST(FailedCollectives, ReachWhoWaits) {
       }
     });
   }
+  standin::reset();
+}
+
+// One more GPU is in the process whose rank never comes, as where CUDA lets only one function of
+// the host run at a time.
+TEST(FailedCollectives, AreForetoldWhereHostFunctionsCannotMeet) {
+  const auto meet = [](std::chrono::milliseconds limit) {
+    on_ranks(2, [&](Ranks& ranks) {
+      const Machine machine(find_gpu(-1, ranks.rank(), 2), {});
+      const bool alone = limit < std::chrono::seconds(1);
+      try {
+        check_host_calls_meet(machine, ranks, limit);
+        EXPECT_FALSE(alone);
+      } catch (const DeviceError& error) {
+        EXPECT_TRUE(alone) << error.what();
+        EXPECT_THAT(error.what(), HasSubstr("make the ranks processes"));
+      }
+      ranks.barrier();
+    });
+  };
+  meet(std::chrono::seconds(20));
+  {
+    const Machine machine(find_gpu(-1, 2, 3), {});
+    meet(std::chrono::milliseconds(100));
+  }
+  meet(std::chrono::seconds(20));
   standin::reset();
 }
 

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -36,6 +37,12 @@ struct Result {
   std::string out, err;
 };
 
+// The program of this build, or another one, of a bundle say.
+inline std::string program_path() {
+  const char* other = std::getenv("FTRAIN_TEST_PROGRAM");
+  return fs::weakly_canonical(other != nullptr ? other : FTRAIN_PROGRAM).string();
+}
+
 // One process of ftrain with its output in files of `folder`.
 class Program {
  public:
@@ -44,7 +51,7 @@ class Program {
   Program(const fs::path& folder, std::vector<std::string> words, rlim_t file_limit = 0,
           const std::vector<std::string>& before = {})
       : out_(folder / "out.txt"), err_(folder / "err.txt") {
-    words.insert(words.begin(), fs::weakly_canonical(FTRAIN_PROGRAM).string());
+    words.insert(words.begin(), program_path());
     words.insert(words.begin(), before.begin(), before.end());
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());

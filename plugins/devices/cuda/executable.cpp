@@ -7,6 +7,7 @@
 #include "core/base/suggest.h"
 #include "core/graph/opdef.h"
 #include "core/runtime/beside.h"
+#include "plugins/devices/cuda/host_meeting.h"
 #include "plugins/devices/cuda/order.h"
 #include "plugins/devices/cuda/runtime/check.h"
 
@@ -53,6 +54,7 @@ CudaExecutable::CudaExecutable(Program program, Store& store, Machine& machine,
   make_launches(communicator, options.overlap);
   find_waits();
   place_fetches();
+  if (waiter_.through_host()) check_host_calls_meet(machine_, *communicator);
 }
 
 // Kernels and their host calls must stay until the GPU is done with them.

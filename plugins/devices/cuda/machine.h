@@ -4,6 +4,7 @@
 // Ownership: the device's; everything made with it goes before. Threads: the rank's own.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "core/graph/passes.h"
@@ -48,9 +49,13 @@ struct Machine {
     beside = training;
     beside.stream = collectives;
     beside.host = &collectives_lane;
+    machines() += counted();
   }
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
+  ~Machine() { machines() -= counted(); }
+  // Those with a GPU: ranks that are threads of one process have one each.
+  static int in_this_process() { return machines(); }
 
   void set_libraries() {
     for (Context* context : {&training, &evaluation, &beside}) {
@@ -69,6 +74,11 @@ struct Machine {
   }
 
  private:
+  static std::atomic<int>& machines() {
+    static std::atomic<int> count{0};
+    return count;
+  }
+  int counted() const { return gpu.assumed ? 0 : 1; }
   Stream open() const { return gpu.assumed ? Stream(nullptr) : Stream(); }
 };
 

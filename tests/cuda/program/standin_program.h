@@ -1,5 +1,5 @@
 // Runs the built `ftrain` with plugins whose device code is compiled for the host, on the stand-in
-// for a GPU.
+// for a GPU; with FTRAIN_TEST_GPU set on the first GPU (bench/gpu.sh).
 #pragma once
 
 #include <gmock/gmock.h>
@@ -32,10 +32,15 @@ class Program : public launch_test::Launch {
  protected:
   void SetUp() override {
     Launch::SetUp();
-    ::setenv("FTRAIN_PLUGIN_PATH", FTRAIN_STANDIN_PLUGINS, 1);
     ::unsetenv("FTRAIN_STANDIN");
+    if (on_gpu()) {
+      ::unsetenv("FTRAIN_PLUGIN_PATH");
+    } else {
+      ::setenv("FTRAIN_PLUGIN_PATH", FTRAIN_STANDIN_PLUGINS, 1);
+    }
     write("job.toml", small);
   }
+  static bool on_gpu() { return std::getenv("FTRAIN_TEST_GPU") != nullptr; }
   void take_r18() const {
     const std::string other = "plugin = \"mobilefacenet\"\nscale = 1\nblocks = [1, 1, 1, 1]\n";
     std::string text = small;
@@ -53,6 +58,11 @@ class Program : public launch_test::Launch {
     for (const std::string& setting : settings) {
       words.push_back("--set");
       words.push_back(setting);
+    }
+    if (on_gpu()) {  // one GPU for all ranks, which are processes
+      words.insert(words.end(), {"--set", "launch.communicator=mpi"});
+      const bool cpu = std::count(settings.begin(), settings.end(), "device.plugin=cpu") > 0;
+      if (!cpu) words.insert(words.end(), {"--set", "device.gpu=0"});
     }
     return ftrain(run(name, words));
   }
