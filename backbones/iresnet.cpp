@@ -4,9 +4,9 @@
 #include <cmath>
 #include <optional>
 
-#include "core/model/backbone.h"
-#include "core/model/layers.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/model/layers.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -3,9 +3,9 @@
 // 12, 4; InsightFace's Y1 is scale 1, 128-d, eps 1e-3.
 #include <cmath>
 
-#include "core/model/backbone.h"
-#include "core/model/layers.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/model/layers.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -11,13 +11,13 @@
 #include <random>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/graph/gradients.h"
-#include "core/model/margin_head.h"
-#include "core/model/optimizer.h"
-#include "core/model/parallelism.h"
-#include "core/runtime/device.h"
 #include "core/train/assembly.h"
+#include "ftrain/base/error.h"
+#include "ftrain/device/device.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/model/margin_head.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/model/parallelism.h"
 
 namespace {
 

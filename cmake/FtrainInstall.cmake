@@ -2,14 +2,10 @@
 include(CMakePackageConfigHelpers)
 
 install(TARGETS ftrain_core EXPORT ftrain LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(DIRECTORY core DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ftrain
+install(DIRECTORY include/ftrain DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h" PATTERN "*.cuh")
 install(FILES ${PROJECT_BINARY_DIR}/generated/ftrain_headers_hash.h
-        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ftrain)
-install(FILES heads/margin_formula.h heads/margin_cpu.h heads/margin_cuda.cuh
-        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ftrain/heads)
-install(FILES plugins/optimizers/device_update.h plugins/optimizers/update_cuda.cuh
-        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ftrain/plugins/optimizers)
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT ftrain NAMESPACE ftrain:: FILE ftrainTargets.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ftrain)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/ftrainConfigVersion.cmake

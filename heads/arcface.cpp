@@ -1,6 +1,6 @@
-#include "core/plugin/plugin.h"
+#include "ftrain/head/margin_cpu.h"
+#include "ftrain/plugin.h"
 #include "heads/combined.h"
-#include "heads/margin_cpu.h"
 
 namespace {
 

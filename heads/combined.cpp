@@ -1,7 +1,7 @@
 #include "heads/combined.h"
 
-#include "core/plugin/plugin.h"
-#include "heads/margin_cpu.h"
+#include "ftrain/head/margin_cpu.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

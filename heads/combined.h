@@ -10,7 +10,7 @@
 
 #include <cmath>
 
-#include "core/model/margin_head.h"
+#include "ftrain/model/margin_head.h"
 
 namespace ftrain {
 

@@ -1,4 +1,4 @@
+#include "ftrain/head/margin_cuda.cuh"
 #include "heads/combined.h"
-#include "heads/margin_cuda.cuh"
 
 template const void* ftrain::device_margin<ftrain::Combined>();

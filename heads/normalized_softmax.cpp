@@ -1,5 +1,5 @@
-#include "core/plugin/plugin.h"
-#include "heads/margin_cpu.h"
+#include "ftrain/head/margin_cpu.h"
+#include "ftrain/plugin.h"
 #include "heads/softmax.h"
 
 namespace {

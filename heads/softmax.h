@@ -1,7 +1,7 @@
 // Plain softmax over raw products, and over cosines: no margin.
 #pragma once
 
-#include "core/model/margin_head.h"
+#include "ftrain/model/margin_head.h"
 
 namespace ftrain {
 

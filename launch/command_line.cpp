@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <iostream>
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
 
 namespace ftrain::launch {
 

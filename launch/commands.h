@@ -1,5 +1,5 @@
 // The commands of ftrain. Each is given the words after its name, throws the errors of
-// core/base/error.h, and returns what the process returns to its shell.
+// ftrain/base/error.h, and returns what the process returns to its shell.
 #pragma once
 
 #include <string>

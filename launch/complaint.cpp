@@ -4,7 +4,7 @@
 #include <iostream>
 #include <new>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::launch {
 

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <iostream>
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
 #include "core/data/contact_sheet.h"
 #include "core/data/sampler.h"
 #include "core/train/assembly.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
 #include "launch/command_line.h"
 
 namespace ftrain::launch {

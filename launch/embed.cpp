@@ -7,13 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "core/base/error.h"
-#include "core/base/philox.h"
-#include "core/base/suggest.h"
-#include "core/train/process.h"
-#include "core/train/state.h"
+#include "core/base/process.h"
+#include "core/checkpoint/state.h"
 #include "core/train/step_graph.h"
 #include "core/verify/evaluator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/philox.h"
+#include "ftrain/base/suggest.h"
 #include "launch/command_line.h"
 #include "launch/embedding_file.h"
 #include "launch/image_list.h"

@@ -6,9 +6,9 @@
 #include <fstream>
 #include <iterator>
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
 #include "core/data/files.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
 
 namespace ftrain::launch {
 namespace {

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
-#include "core/plugin/abi.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
+#include "ftrain/plugin/abi.h"
 #include "launch/commands.h"
 #include "launch/complaint.h"
 

@@ -11,8 +11,8 @@
 #include <optional>
 #include <sstream>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 #include "launch/command_line.h"
 #include "launch/parity_runs.h"
 #include "launch/ranks/signals.h"

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <thread>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::launch {
 namespace {

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
 #include "core/train/trainer.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain::launch {
 

@@ -2,7 +2,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "core/train/process.h"
+#include "core/base/process.h"
 #include "launch/cluster/prediction.h"
 #include "launch/command_line.h"
 #include "launch/plan_search.h"

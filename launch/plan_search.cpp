@@ -7,7 +7,7 @@
 #include <utility>
 #include <variant>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/command_line.h"
 
 namespace ftrain::launch {

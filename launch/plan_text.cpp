@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "launch/command_line.h"
 
 namespace ftrain::launch {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "core/config/table.h"
+#include "ftrain/config/table.h"
 #include "launch/step_plan.h"
 
 namespace ftrain::launch {

@@ -4,10 +4,10 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
-#include "core/plugin/registry.h"
 #include "core/train/settings.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
+#include "ftrain/plugin/registry.h"
 #include "launch/command_line.h"
 
 namespace ftrain::launch {

@@ -2,9 +2,9 @@
 // several that a launcher started, or by starting them.
 #include <chrono>
 
-#include "core/base/error.h"
-#include "core/train/checkpoint_files.h"
+#include "core/checkpoint/files.h"
 #include "core/train/trainer.h"
+#include "ftrain/base/error.h"
 #include "launch/command_line.h"
 #include "launch/ranks/ranks.h"
 #include "launch/ranks/signals.h"

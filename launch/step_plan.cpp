@@ -3,18 +3,18 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/base/error.h"
+#include "core/base/process.h"
+#include "core/checkpoint/saver.h"
 #include "core/data/sampler.h"
-#include "core/train/checkpoint_saver.h"
-#include "core/train/process.h"
 #include "core/train/step_graph.h"
+#include "ftrain/base/error.h"
 #include "launch/ranks/hosts.h"
 #include "launch/ranks/supervise.h"
 
 namespace ftrain::launch {
 namespace {
 
-// Of a state that lies row-major, core/train/state.cpp's part.
+// Of a state that lies row-major, core/checkpoint/state.cpp's part.
 constexpr std::size_t largest_part_bytes = std::size_t{4} << 20;
 
 // What only a run touches: pages of libraries, stacks of the decoding threads, the observers'

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/device.h"
 #include "core/train/assembly.h"
+#include "ftrain/device/device.h"
 
 namespace ftrain::launch {
 

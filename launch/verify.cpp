@@ -2,10 +2,10 @@
 #include <cstdio>
 #include <iostream>
 
-#include "core/base/error.h"
 #include "core/train/report.h"
 #include "core/train/step_graph.h"
 #include "core/verify/evaluator.h"
+#include "ftrain/base/error.h"
 #include "launch/command_line.h"
 #include "launch/weights.h"
 

@@ -1,8 +1,8 @@
 #include "launch/weights.h"
 
-#include "core/base/error.h"
-#include "core/base/log.h"
-#include "core/train/state.h"
+#include "core/checkpoint/state.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 
 namespace ftrain::launch {
 namespace {

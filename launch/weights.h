@@ -10,8 +10,8 @@
 #include <optional>
 #include <string>
 
+#include "core/checkpoint/files.h"
 #include "core/train/assembly.h"
-#include "core/train/checkpoint_files.h"
 #include "launch/command_line.h"
 
 namespace ftrain::launch {

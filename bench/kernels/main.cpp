@@ -13,10 +13,10 @@
 #include "bench/kernels/peaks.h"
 #include "bench/kernels/problems.h"
 #include "bench/kernels/report.h"
-#include "core/base/error.h"
 #include "core/train/assembly.h"
 #include "core/train/step_graph.h"
-#include "plugins/devices/cpu/device.h"
+#include "ftrain/base/error.h"
+#include "plugins/devices/cpu/device/device.h"
 
 namespace {
 

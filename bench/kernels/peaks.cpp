@@ -67,7 +67,7 @@ HWY_AFTER_NAMESPACE();
 #include <oneapi/dnnl/dnnl.hpp>
 #include <vector>
 
-#include "plugins/devices/cpu/memory.h"
+#include "plugins/devices/cpu/device/memory.h"
 
 namespace ftrain::bench {
 namespace {

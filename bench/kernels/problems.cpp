@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::bench {
 namespace {

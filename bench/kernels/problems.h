@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/device.h"
-#include "plugins/devices/cpu/memory.h"
+#include "ftrain/device/device.h"
+#include "plugins/devices/cpu/device/memory.h"
 
 namespace ftrain::bench {
 

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <map>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::bench {
 

@@ -4,7 +4,7 @@
 #include <iostream>
 
 #include "bench/scaling/published.h"
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 int main(int count, char** words) try {
   using namespace ftrain::cluster;

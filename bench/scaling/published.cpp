@@ -6,7 +6,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cluster {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/base/dtype.h"
+#include "ftrain/base/dtype.h"
 
 #include <cmath>
 

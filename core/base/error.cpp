@@ -1,4 +1,4 @@
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 

@@ -1,4 +1,4 @@
-#include "core/base/log.h"
+#include "ftrain/base/log.h"
 
 #include <spdlog/logger.h>
 #include <spdlog/sinks/basic_file_sink.h>
@@ -8,7 +8,7 @@
 #include <mutex>
 #include <string>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::log {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/base/mapped_file.h"
+#include "ftrain/base/mapped_file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 

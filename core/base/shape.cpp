@@ -1,4 +1,4 @@
-#include "core/base/shape.h"
+#include "ftrain/base/shape.h"
 
 namespace ftrain {
 

@@ -1,4 +1,4 @@
-#include "core/base/suggest.h"
+#include "ftrain/base/suggest.h"
 
 #include <algorithm>
 #include <cctype>

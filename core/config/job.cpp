@@ -5,11 +5,11 @@
 #include <fstream>
 #include <iterator>
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
 #include "core/config/parse.h"
-#include "core/config/table.h"
 #include "core/config/tree.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
+#include "ftrain/config/table.h"
 
 namespace ftrain {
 namespace {

@@ -1,10 +1,10 @@
-#include "core/config/keys.h"
+#include "ftrain/config/keys.h"
 
 #include <algorithm>
 #include <initializer_list>
 
-#include "core/base/suggest.h"
 #include "core/config/tree.h"
+#include "ftrain/base/suggest.h"
 
 namespace ftrain {
 namespace {

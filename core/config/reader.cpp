@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
 
 namespace ftrain {
 namespace {

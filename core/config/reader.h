@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config/keys.h"
 #include "core/config/tree.h"
+#include "ftrain/config/keys.h"
 
 namespace ftrain {
 

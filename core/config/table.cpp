@@ -1,9 +1,9 @@
-#include "core/config/table.h"
+#include "ftrain/config/table.h"
 
-#include "core/base/error.h"
-#include "core/base/suggest.h"
 #include "core/config/reader.h"
 #include "core/config/tree.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/suggest.h"
 
 namespace ftrain {
 

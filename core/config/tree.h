@@ -9,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-#include "core/config/table.h"
+#include "ftrain/config/table.h"
 
 namespace ftrain {
 

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/data/dataset.h"
-#include "core/data/image.h"
-#include "core/plugin/api.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/data/image.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

@@ -1,4 +1,4 @@
-#include "core/data/dataset.h"
+#include "ftrain/data/dataset.h"
 
 namespace ftrain {
 

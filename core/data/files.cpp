@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "core/base/suggest.h"
+#include "ftrain/base/suggest.h"
 
 namespace ftrain {
 

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <string_view>
 
-#include "core/base/error.h"
-#include "core/plugin/api.h"
+#include "ftrain/base/error.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

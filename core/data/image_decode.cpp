@@ -6,9 +6,9 @@
 #include <cctype>
 #include <cstring>
 
-#include "core/base/error.h"
-#include "core/data/image.h"
 #include "core/data/resize.h"
+#include "ftrain/base/error.h"
+#include "ftrain/data/image.h"
 
 namespace ftrain {
 namespace {

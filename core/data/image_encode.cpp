@@ -4,8 +4,8 @@
 
 #include <cstring>
 
-#include "core/base/error.h"
-#include "core/data/image.h"
+#include "ftrain/base/error.h"
+#include "ftrain/data/image.h"
 
 namespace ftrain {
 

@@ -9,9 +9,9 @@
 #include <stdexcept>
 #include <thread>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
-#include "core/data/image.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
+#include "ftrain/data/image.h"
 
 namespace ftrain {
 namespace {

@@ -16,9 +16,9 @@
 #include <string>
 #include <vector>
 
-#include "core/data/dataset.h"
 #include "core/data/sampler.h"
-#include "core/plugin/api.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

@@ -1,4 +1,4 @@
-#include "core/data/pair_set.h"
+#include "ftrain/data/pair_set.h"
 
 namespace ftrain {
 

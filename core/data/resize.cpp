@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstddef>
 
-#include "core/data/image.h"
+#include "ftrain/data/image.h"
 
 namespace ftrain {
 namespace {

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <string>
 
-#include "core/base/error.h"
-#include "core/base/philox.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/philox.h"
 
 namespace ftrain {
 namespace {

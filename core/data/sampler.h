@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "core/plugin/api.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

@@ -1,4 +1,4 @@
-#include "core/graph/attributes.h"
+#include "ftrain/graph/attributes.h"
 
 #include <charconv>
 #include <stdexcept>

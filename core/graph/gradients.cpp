@@ -1,9 +1,9 @@
-#include "core/graph/gradients.h"
+#include "ftrain/graph/gradients.h"
 
 #include <stdexcept>
 
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 

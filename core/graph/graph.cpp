@@ -1,10 +1,10 @@
-#include "core/graph/graph.h"
+#include "ftrain/graph/graph.h"
 
 #include <algorithm>
 #include <stdexcept>
 
-#include "core/base/suggest.h"
-#include "core/graph/opdef.h"
+#include "ftrain/base/suggest.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/model/backbone.h"
+#include "ftrain/model/backbone.h"
 
 namespace ftrain {
 

@@ -1,6 +1,6 @@
-#include "core/model/layers.h"
+#include "ftrain/model/layers.h"
 
-#include "core/base/philox.h"
+#include "ftrain/base/philox.h"
 
 namespace ftrain::layers {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/model/margin_head.h"
+#include "ftrain/model/margin_head.h"
 
 namespace ftrain {
 

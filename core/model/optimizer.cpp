@@ -1,4 +1,4 @@
-#include "core/model/optimizer.h"
+#include "ftrain/model/optimizer.h"
 
 namespace ftrain {
 

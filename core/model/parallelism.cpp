@@ -1,4 +1,4 @@
-#include "core/model/parallelism.h"
+#include "ftrain/model/parallelism.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "core/model/schedule.h"
+#include "ftrain/model/schedule.h"
 
 namespace ftrain {
 

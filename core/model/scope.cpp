@@ -1,4 +1,4 @@
-#include "core/model/scope.h"
+#include "ftrain/model/scope.h"
 
 namespace ftrain {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <system_error>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

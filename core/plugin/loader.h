@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "core/plugin/abi.h"
+#include "ftrain/plugin/abi.h"
 
 namespace ftrain {
 

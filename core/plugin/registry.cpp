@@ -1,11 +1,11 @@
-#include "core/plugin/registry.h"
+#include "ftrain/plugin/registry.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <set>
 
-#include "core/base/suggest.h"
 #include "core/plugin/loader.h"
+#include "ftrain/base/suggest.h"
 
 namespace ftrain {
 namespace {

@@ -11,20 +11,20 @@
 #include <string>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/data/dataset.h"
-#include "core/data/pair_set.h"
-#include "core/model/backbone.h"
-#include "core/model/margin_head.h"
-#include "core/model/optimizer.h"
-#include "core/model/parallelism.h"
-#include "core/model/schedule.h"
-#include "core/plugin/api.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
-#include "core/runtime/device.h"
-#include "core/train/observer.h"
 #include "core/train/settings.h"
+#include "ftrain/config/table.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/data/pair_set.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/device/device.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/model/margin_head.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/model/parallelism.h"
+#include "ftrain/model/schedule.h"
+#include "ftrain/observer.h"
+#include "ftrain/plugin/api.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <string>
 
-#include "core/base/error.h"
-#include "core/graph/graph.h"
+#include "ftrain/base/error.h"
+#include "ftrain/graph/graph.h"
 
 namespace ftrain {
 

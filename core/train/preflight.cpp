@@ -12,12 +12,12 @@
 #include <set>
 #include <sstream>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
-#include "core/base/mapped_file.h"
-#include "core/base/suggest.h"
-#include "core/graph/opdef.h"
-#include "core/plugin/abi.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
+#include "ftrain/base/mapped_file.h"
+#include "ftrain/base/suggest.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/plugin/abi.h"
 
 namespace ftrain {
 namespace {

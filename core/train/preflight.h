@@ -11,12 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/data/dataset.h"
-#include "core/plugin/api.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
-#include "core/runtime/device.h"
+#include "ftrain/config/table.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/device/device.h"
+#include "ftrain/plugin/api.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 

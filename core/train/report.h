@@ -8,8 +8,8 @@
 #include <map>
 #include <string>
 
-#include "core/plugin/api.h"
-#include "core/train/observer.h"
+#include "ftrain/observer.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

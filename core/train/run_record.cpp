@@ -4,8 +4,8 @@
 #include <cmath>
 #include <utility>
 
-#include "core/base/error.h"
-#include "core/train/process.h"
+#include "core/base/process.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

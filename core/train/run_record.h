@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/train/observer.h"
+#include "ftrain/observer.h"
 
 namespace ftrain {
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "core/config/keys.h"
-#include "core/config/table.h"
-#include "core/plugin/api.h"
+#include "ftrain/config/keys.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

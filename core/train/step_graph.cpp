@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "core/graph/gradients.h"
-#include "core/graph/ops.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "core/graph/graph.h"
-#include "core/plugin/api.h"
 #include "core/train/assembly.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

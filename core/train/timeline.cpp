@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "core/train/durable_file.h"
+#include "core/base/durable_file.h"
 
 namespace ftrain {
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "core/runtime/device.h"
+#include "ftrain/device/device.h"
 
 namespace ftrain {
 

@@ -9,19 +9,19 @@
 #include <thread>
 #include <utility>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
+#include "core/base/durable_file.h"
+#include "core/base/process.h"
+#include "core/checkpoint/run_checkpoints.h"
+#include "core/compile/tuning_cache.h"
 #include "core/data/loader.h"
-#include "core/runtime/answers.h"
-#include "core/train/durable_file.h"
 #include "core/train/memory_advice.h"
 #include "core/train/preflight.h"
-#include "core/train/process.h"
-#include "core/train/run_checkpoints.h"
 #include "core/train/run_record.h"
 #include "core/train/step_graph.h"
 #include "core/train/timeline.h"
 #include "core/train/verification.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 
 namespace ftrain {
 

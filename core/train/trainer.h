@@ -1,7 +1,7 @@
 // Runs a job: assembles its step, compiles it, replays it, and keeps its run folder.
 //
-// One Trainer a rank; ranks of one process are threads. Failure: every type of core/base/error.h. A
-// run that fails leaves its last checkpoint and a summary whose state is "failed".
+// One Trainer a rank; ranks of one process are threads. Failure: every type of ftrain/base/error.h.
+// A run that fails leaves its last checkpoint and a summary whose state is "failed".
 #pragma once
 
 #include <atomic>
@@ -12,12 +12,12 @@
 #include <memory>
 #include <string>
 
-#include "core/config/table.h"
-#include "core/plugin/api.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
 #include "core/train/assembly.h"
-#include "core/train/observer.h"
+#include "ftrain/config/table.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/observer.h"
+#include "ftrain/plugin/api.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 

@@ -8,10 +8,10 @@
 #include <memory>
 #include <vector>
 
-#include "core/runtime/communicator.h"
-#include "core/runtime/device.h"
 #include "core/train/assembly.h"
-#include "core/train/observer.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/device/device.h"
+#include "ftrain/observer.h"
 
 namespace ftrain {
 

@@ -5,7 +5,7 @@
 #include <future>
 #include <utility>
 
-#include "core/data/image.h"
+#include "ftrain/data/image.h"
 
 namespace ftrain {
 namespace {

@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/data/pair_set.h"
-#include "core/plugin/api.h"
-#include "core/runtime/communicator.h"
-#include "core/runtime/device.h"
-#include "core/verify/protocol.h"
+#include "ftrain/base/error.h"
+#include "ftrain/data/pair_set.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/device/device.h"
+#include "ftrain/plugin/api.h"
+#include "ftrain/verify/protocol.h"
 
 namespace ftrain {
 

@@ -1,11 +1,11 @@
-#include "core/verify/protocol.h"
+#include "ftrain/verify/protocol.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

@@ -4,9 +4,9 @@
 #include <cctype>
 #include <fstream>
 
-#include "core/data/dataset.h"
 #include "core/data/files.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <numbers>
 #include <span>
 
-#include "core/base/philox.h"
+#include "ftrain/base/philox.h"
 
 namespace ftrain::portraits {
 namespace {

@@ -1,5 +1,5 @@
-#include "core/base/philox.h"
 #include "datasets/portraits/scene.h"
+#include "ftrain/base/philox.h"
 
 namespace ftrain::portraits {
 namespace {

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "core/base/philox.h"
-#include "core/data/dataset.h"
-#include "core/data/image.h"
-#include "core/data/pair_set.h"
-#include "core/plugin/plugin.h"
 #include "datasets/portraits/render.h"
+#include "ftrain/base/philox.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/data/image.h"
+#include "ftrain/data/pair_set.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 #include "datasets/portraits/render.h"
 
-#include "core/base/philox.h"
 #include "datasets/portraits/scene.h"
+#include "ftrain/base/philox.h"
 
 namespace ftrain::portraits {
 

@@ -4,8 +4,8 @@
 // yaw and pitch by their depth, outlines lie in its middle plane. Pure functions, any thread.
 #pragma once
 
-#include "core/data/image.h"
 #include "datasets/portraits/face.h"
+#include "ftrain/data/image.h"
 
 namespace ftrain::portraits {
 

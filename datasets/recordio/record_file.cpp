@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace recordio {
 namespace {

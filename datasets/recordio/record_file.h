@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "core/base/mapped_file.h"
+#include "ftrain/base/mapped_file.h"
 
 namespace recordio {
 

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <optional>
 
-#include "core/data/dataset.h"
 #include "core/data/files.h"
-#include "core/plugin/plugin.h"
 #include "datasets/recordio/record_file.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

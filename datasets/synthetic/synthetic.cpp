@@ -4,10 +4,10 @@
 #include <cstring>
 #include <optional>
 
-#include "core/base/philox.h"
-#include "core/data/dataset.h"
-#include "core/data/image.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/base/philox.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/data/image.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
-#include "core/plugin/plugin.h"
 #include "datasets/verification/bin_set.h"
+#include "ftrain/plugin.h"
 
 FTRAIN_PLUGIN(bin, registry) {
   registry.add<ftrain::PairSet, ftrain::BinSet>(

@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

@@ -7,9 +7,9 @@
 #include <memory>
 #include <span>
 
-#include "core/base/mapped_file.h"
-#include "core/data/pair_set.h"
 #include "datasets/verification/pickle.h"
+#include "ftrain/base/mapped_file.h"
+#include "ftrain/data/pair_set.h"
 
 namespace ftrain {
 

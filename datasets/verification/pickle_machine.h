@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/error.h"
 #include "datasets/verification/pickle.h"
 #include "datasets/verification/pickle_symbols.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 

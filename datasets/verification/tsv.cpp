@@ -1,5 +1,5 @@
-#include "core/plugin/plugin.h"
 #include "datasets/verification/tsv_set.h"
+#include "ftrain/plugin.h"
 
 FTRAIN_PLUGIN(tsv, registry) {
   registry.add<ftrain::PairSet, ftrain::TsvSet>(

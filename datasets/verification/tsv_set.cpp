@@ -4,8 +4,8 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "core/base/error.h"
-#include "core/base/mapped_file.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/mapped_file.h"
 
 namespace ftrain {
 namespace {

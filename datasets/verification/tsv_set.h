@@ -7,7 +7,7 @@
 // the set, each in its own order: a list that is dealt evenly already keeps its folds.
 #pragma once
 
-#include "core/data/pair_set.h"
+#include "ftrain/data/pair_set.h"
 
 namespace ftrain {
 

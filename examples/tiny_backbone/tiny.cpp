@@ -1,7 +1,7 @@
 // A backbone of one's own: two strided convolutions, a pool and a linear layer.
-#include "core/model/backbone.h"
-#include "core/model/layers.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/model/layers.h"
+#include "ftrain/plugin.h"
 
 struct Tiny final : ftrain::Backbone {
   std::int64_t width = 64;

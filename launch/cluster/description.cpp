@@ -1,6 +1,6 @@
 #include "launch/cluster/description.h"
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cluster {
 namespace {

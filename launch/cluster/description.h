@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/config/table.h"
+#include "ftrain/config/table.h"
 #include "launch/cluster/model.h"
 
 namespace ftrain::cluster {

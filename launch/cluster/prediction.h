@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/registry.h"
 #include "launch/cluster/description.h"
 #include "launch/cluster/work.h"
 

@@ -5,9 +5,9 @@
 #include <set>
 #include <string_view>
 
-#include "core/graph/opdef.h"
-#include "core/graph/passes.h"
-#include "core/runtime/kernel.h"
+#include "core/compile/passes.h"
+#include "ftrain/device/kernel.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::cluster {
 namespace {
@@ -36,7 +36,7 @@ double walked_rows(const Graph& graph, const Node& node, std::size_t rows) {
   return std::min(slots, local * (1 - rests));
 }
 
-// A class-center walk; core/graph/ops.h has the operands.
+// A class-center walk; ftrain/ops.h has the operands.
 void add_walk(Work& work, const Graph& graph, const Node& node) {
   const bool forward = node.op->name == "class_center_forward";
   const TensorType& features = node.input(0);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/graph.h"
+#include "ftrain/graph/graph.h"
 #include "launch/cluster/description.h"
 #include "launch/cluster/model.h"
 

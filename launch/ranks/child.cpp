@@ -15,7 +15,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::launch {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 
 namespace ftrain::launch {
 namespace {

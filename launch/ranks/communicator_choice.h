@@ -7,8 +7,8 @@
 #include <functional>
 #include <string>
 
-#include "core/plugin/registry.h"
 #include "core/train/settings.h"
+#include "ftrain/plugin/registry.h"
 #include "launch/ranks/rank_environment.h"
 
 namespace ftrain::launch {

@@ -11,7 +11,7 @@
 #include <set>
 #include <sstream>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/ranks/child.h"
 #include "launch/ranks/rank_environment.h"
 

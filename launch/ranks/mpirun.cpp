@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <random>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/ranks/child.h"
 #include "launch/ranks/rank_environment.h"
 #include "launch/ranks/signals.h"

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::launch {
 namespace {

@@ -8,10 +8,10 @@
 #include <optional>
 #include <thread>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
-#include "core/runtime/watch.h"
+#include "core/health/monitor.h"
 #include "core/train/assembly.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 #include "launch/ranks/communicator_choice.h"
 #include "launch/ranks/rank_report.h"
 #include "launch/ranks/ranks.h"

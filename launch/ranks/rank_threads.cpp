@@ -4,7 +4,7 @@
 #include <mutex>
 #include <thread>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/ranks/ranks.h"
 
 namespace ftrain::launch {

@@ -7,10 +7,10 @@
 
 #include <functional>
 
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
 #include "core/train/assembly.h"
 #include "core/train/trainer.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/registry.h"
 #include "launch/ranks/rank_environment.h"
 
 namespace ftrain::launch {

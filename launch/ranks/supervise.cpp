@@ -11,10 +11,10 @@
 #include <set>
 #include <thread>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
-#include "core/train/checkpoint_files.h"
-#include "core/train/durable_file.h"
+#include "core/base/durable_file.h"
+#include "core/checkpoint/files.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 #include "launch/ranks/child.h"
 #include "launch/ranks/communicator_choice.h"
 #include "launch/ranks/signals.h"

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
 #include "core/train/settings.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/registry.h"
 #include "launch/complaint.h"
 #include "launch/ranks/mpirun.h"
 

@@ -3,7 +3,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/ranks/supervise.h"
 
 namespace ftrain::launch {

@@ -9,9 +9,9 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/base/log.h"
-#include "core/plugin/plugin.h"
-#include "core/train/observer.h"
+#include "ftrain/base/log.h"
+#include "ftrain/observer.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

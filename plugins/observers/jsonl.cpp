@@ -11,11 +11,11 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "core/base/log.h"
-#include "core/plugin/plugin.h"
-#include "core/train/durable_file.h"
-#include "core/train/observer.h"
+#include "core/base/durable_file.h"
 #include "core/train/report.h"
+#include "ftrain/base/log.h"
+#include "ftrain/observer.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -1,8 +1,8 @@
 #include "plugins/optimizers/sgd.h"
 
-#include "core/model/optimizer.h"
-#include "core/plugin/plugin.h"
-#include "plugins/optimizers/device_update.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/optimizer/device_update.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

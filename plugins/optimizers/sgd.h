@@ -3,7 +3,7 @@
 //   w <- w - rate * (nesterov ? g + momentum * v : v)
 #pragma once
 
-#include "core/plugin/api.h"
+#include "ftrain/plugin/api.h"
 
 namespace ftrain {
 

@@ -1,7 +1,7 @@
-#include "core/base/error.h"
-#include "core/graph/ops.h"
-#include "core/model/parallelism.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/base/error.h"
+#include "ftrain/model/parallelism.h"
+#include "ftrain/ops.h"
+#include "ftrain/plugin.h"
 #include "plugins/parallelism/parts.h"
 
 namespace {

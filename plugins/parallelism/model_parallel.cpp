@@ -1,4 +1,4 @@
-#include "core/plugin/plugin.h"
+#include "ftrain/plugin.h"
 #include "plugins/parallelism/sharded_classes.h"
 
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "core/plugin/plugin.h"
+#include "ftrain/plugin.h"
 #include "plugins/parallelism/sharded_classes.h"
 
 namespace {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "core/graph/ops.h"
-#include "core/model/parallelism.h"
+#include "ftrain/model/parallelism.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 

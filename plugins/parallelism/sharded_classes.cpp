@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/graph/ops.h"
+#include "ftrain/ops.h"
 #include "plugins/parallelism/parts.h"
 
 namespace ftrain {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/model/parallelism.h"
+#include "ftrain/model/parallelism.h"
 
 namespace ftrain {
 

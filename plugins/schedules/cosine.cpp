@@ -2,8 +2,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/model/schedule.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/model/schedule.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

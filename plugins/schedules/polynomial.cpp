@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/model/schedule.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/model/schedule.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "core/model/schedule.h"
-#include "core/plugin/plugin.h"
+#include "ftrain/model/schedule.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

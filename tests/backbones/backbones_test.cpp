@@ -4,11 +4,11 @@
 #include <cmath>
 #include <set>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/graph/opdef.h"
-#include "core/model/backbone.h"
-#include "core/plugin/registry.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 namespace {

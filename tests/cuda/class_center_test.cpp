@@ -8,14 +8,14 @@
 #include <utility>
 #include <vector>
 
-#include "core/graph/ops.h"
-#include "core/model/optimizer.h"
+#include "ftrain/head/margin_cpu.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/ops.h"
+#include "ftrain/optimizer/device_update.h"
 #include "heads/combined.h"
-#include "heads/margin_cpu.h"
 #include "heads/softmax.h"
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cuda/kernels.h"
-#include "plugins/optimizers/device_update.h"
+#include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 #include "plugins/optimizers/sgd.h"
 #include "tests/plugins/devices/cpu/graph_runner.h"
 

@@ -15,17 +15,17 @@
 #include <utility>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/graph/graph.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cuda/host_work.h"
-#include "plugins/devices/cuda/kernels.h"
+#include "ftrain/config/table.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/plugin/registry.h"
+#include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 #include "plugins/devices/cuda/runtime/capture.h"
+#include "plugins/devices/cuda/runtime/host_work.h"
 #include "plugins/devices/cuda/runtime/memory.h"
+#include "plugins/devices/cuda/runtime/staged_collectives.h"
 #include "plugins/devices/cuda/runtime/stream.h"
-#include "plugins/devices/cuda/staged_collectives.h"
 
 namespace ftrain::cuda {
 

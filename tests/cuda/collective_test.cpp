@@ -3,9 +3,9 @@
 // device's bits.
 #include <gmock/gmock.h>
 
-#include "core/base/error.h"
-#include "core/graph/ops.h"
-#include "plugins/devices/cuda/host_meeting.h"
+#include "ftrain/base/error.h"
+#include "ftrain/ops.h"
+#include "plugins/devices/cuda/runtime/host_meeting.h"
 #include "tests/cuda/collective_ranks.h"
 #include "tests/cuda/standin/standin.h"
 

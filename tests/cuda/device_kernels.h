@@ -5,7 +5,7 @@
 
 #include "plugins/devices/cuda/cublaslt/cublas.h"
 #include "plugins/devices/cuda/cudnn/cudnn.h"
-#include "plugins/devices/cuda/kernels.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 #include "plugins/devices/cuda/rewrite/rewrite.h"
 
 namespace ftrain::cuda {

@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "heads/margin_cuda.cuh"
-#include "plugins/optimizers/update_cuda.cuh"
+#include "ftrain/head/margin_cuda.cuh"
+#include "ftrain/optimizer/update_cuda.cuh"
 #include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cuda {

@@ -13,9 +13,9 @@
 #include <stdexcept>
 #include <vector>
 
-#include "core/graph/opdef.h"
-#include "core/runtime/kernel.h"
-#include "plugins/devices/cuda/layout.h"
+#include "ftrain/device/kernel.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cuda/device/layout.h"
 #include "tests/cuda/node_cases.h"
 
 namespace ftrain::cuda {

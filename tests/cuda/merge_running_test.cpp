@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::cuda {
 namespace {

@@ -5,9 +5,9 @@
 #include <ostream>
 #include <string>
 
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
 #include "core/train/step_graph.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain::cuda {
 

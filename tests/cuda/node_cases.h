@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "plugins/devices/cuda/layout.h"
+#include "plugins/devices/cuda/device/layout.h"
 #include "tests/plugins/devices/cpu/kernel_run.h"
 #include "tests/plugins/devices/cpu/lone_node.h"
 #include "tests/plugins/devices/cpu/op_cases.h"

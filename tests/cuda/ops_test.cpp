@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "plugins/devices/cuda/kernels.h"
-#include "plugins/devices/cuda/layout.h"
+#include "plugins/devices/cuda/device/layout.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 #include "tests/cuda/device_payloads.h"
 #include "tests/cuda/node_cases.h"
 #include "tests/cuda/shape_cases.h"

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "plugins/devices/cuda/kernels.h"
-#include "plugins/devices/cuda/layout.h"
+#include "plugins/devices/cuda/device/layout.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 #include "tests/cuda/standin/standin.h"
 #include "tests/plugins/devices/cpu/kernel_run.h"
 #include "tests/plugins/devices/cpu/lone_node.h"

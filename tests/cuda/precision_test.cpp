@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/gradients.h"
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
-#include "core/graph/plan.h"
-#include "core/graph/rewrite/kept.h"
-#include "core/graph/rewrite/merge_updates.h"
-#include "core/graph/rewrite/precision.h"
-#include "plugins/devices/cuda/device.h"
+#include "core/compile/cached.h"
+#include "core/compile/merge_updates.h"
+#include "core/compile/precision.h"
+#include "ftrain/device/plan.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
+#include "plugins/devices/cuda/device/device.h"
 #include "plugins/devices/cuda/rewrite/working_copies.h"
 #include "tests/cuda/device_payloads.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"

@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "core/base/dtype.h"
-#include "core/base/error.h"
+#include "ftrain/base/dtype.h"
+#include "ftrain/base/error.h"
 #include "plugins/devices/cuda/cublaslt/cublas.h"
-#include "plugins/devices/cuda/tile_product.h"
+#include "plugins/devices/cuda/ops/tile_product.h"
 #include "tests/cuda/standin/standin.h"
 #include "tests/plugins/devices/cpu/guarded.h"
 

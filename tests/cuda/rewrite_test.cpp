@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/opdef.h"
-#include "core/graph/passes.h"
-#include "core/graph/rewrite/precision.h"
-#include "plugins/devices/cuda/layout.h"
+#include "core/compile/passes.h"
+#include "core/compile/precision.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cuda/device/layout.h"
 #include "plugins/devices/cuda/rewrite/layouts.h"
 #include "tests/cuda/device_kernels.h"
 #include "tests/cuda/networks.h"

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/gradients.h"
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
-#include "core/model/layers.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/model/layers.h"
+#include "ftrain/ops.h"
 #include "tests/cuda/device_kernels.h"
 #include "tests/cuda/device_payloads.h"
 #include "tests/cuda/graph_run.h"

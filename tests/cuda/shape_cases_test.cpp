@@ -1,7 +1,7 @@
 #include "tests/cuda/shape_cases.h"
 
-#include "core/runtime/layouts.h"
-#include "plugins/devices/cuda/layout.h"
+#include "core/compile/layouts.h"
+#include "plugins/devices/cuda/device/layout.h"
 #include "plugins/devices/cuda/rewrite/merge_running.h"
 
 namespace ftrain::cuda {

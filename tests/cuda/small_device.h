@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/graph/gradients.h"
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
-#include "plugins/devices/cuda/device.h"
+#include "ftrain/base/error.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
+#include "plugins/devices/cuda/device/device.h"
 #include "tests/cuda/device_payloads.h"
 #include "tests/cuda/standin/standin.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"

@@ -4,7 +4,7 @@
 
 #include <thread>
 
-#include "plugins/devices/cuda/launch.h"
+#include "plugins/devices/cuda/runtime/launch.h"
 #include "tests/cuda/standin/standin.h"
 #include "tests/cuda/standin_device.h"
 

@@ -9,9 +9,9 @@
 #include <numeric>
 #include <vector>
 
-#include "plugins/devices/cuda/kernels/shared.cuh"
-#include "plugins/devices/cuda/kernels/warp.cuh"
-#include "plugins/devices/cuda/launch.h"
+#include "plugins/devices/cuda/ops/kernels/shared.cuh"
+#include "plugins/devices/cuda/ops/kernels/warp.cuh"
+#include "plugins/devices/cuda/runtime/launch.h"
 
 namespace ftrain::cuda {
 namespace {

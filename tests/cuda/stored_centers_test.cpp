@@ -4,12 +4,12 @@
 
 #include <gtest/gtest.h>
 
-#include "core/model/optimizer.h"
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cuda/kernels.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/optimizer/device_update.h"
+#include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 #include "plugins/devices/cuda/runtime/check.h"
 #include "plugins/devices/cuda/runtime/stream.h"
-#include "plugins/optimizers/device_update.h"
 #include "plugins/optimizers/sgd.h"
 #include "tests/cuda/device_payloads.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/graph/opdef.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::cuda {
 

@@ -6,8 +6,8 @@
 #include <random>
 #include <vector>
 
-#include "core/model/device_functions.h"
-#include "plugins/optimizers/device_update.h"
+#include "ftrain/model/device_functions.h"
+#include "ftrain/optimizer/device_update.h"
 #include "plugins/optimizers/sgd.h"
 
 namespace ftrain::cuda {

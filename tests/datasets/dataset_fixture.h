@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/data/dataset.h"
-#include "core/data/image.h"
-#include "core/plugin/registry.h"
+#include "ftrain/config/table.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/data/image.h"
+#include "ftrain/plugin/registry.h"
 
 // The data set `plugin`, configured by the lines `keys` of its table and opened.
 inline std::unique_ptr<ftrain::Dataset> open_dataset(const std::string& plugin,

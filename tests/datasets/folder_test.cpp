@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 
-#include "core/base/error.h"
 #include "dataset_fixture.h"
+#include "ftrain/base/error.h"
 #include "shared_data.h"
 
 namespace {

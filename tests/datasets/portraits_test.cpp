@@ -2,11 +2,11 @@
 
 #include <set>
 
-#include "core/config/table.h"
-#include "core/data/dataset.h"
-#include "core/data/image.h"
-#include "core/data/pair_set.h"
-#include "core/plugin/registry.h"
+#include "ftrain/config/table.h"
+#include "ftrain/data/dataset.h"
+#include "ftrain/data/image.h"
+#include "ftrain/data/pair_set.h"
+#include "ftrain/plugin/registry.h"
 
 namespace {
 

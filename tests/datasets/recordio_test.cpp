@@ -3,9 +3,9 @@
 #include <cstring>
 #include <map>
 
-#include "core/base/error.h"
 #include "core/data/loader.h"
 #include "dataset_fixture.h"
+#include "ftrain/base/error.h"
 #include "shared_data.h"
 
 namespace {

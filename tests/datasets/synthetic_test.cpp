@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "core/base/error.h"
 #include "dataset_fixture.h"
+#include "ftrain/base/error.h"
 
 namespace {
 

@@ -5,11 +5,11 @@
 
 #include <cmath>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/model/device_functions.h"
-#include "core/model/margin_head.h"
-#include "core/plugin/registry.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/model/device_functions.h"
+#include "ftrain/model/margin_head.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 namespace {

@@ -1,7 +1,7 @@
 // The model of `ftrain plan --cluster`: its limits, its file, and published figures.
 #include <gmock/gmock.h>
 #include "bench/scaling/published.h"
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/cluster/model.h"
 #include "launch/cluster/work.h"
 #include "launch/program.h"

@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/ranks/communicator_choice.h"
 
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/data/image.h"
+#include "ftrain/data/image.h"
 #include "launch/program.h"
 
 namespace launch_test {

@@ -10,7 +10,7 @@
 #include <map>
 #include <thread>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "launch/ranks/child.h"
 #include "launch/ranks/hosts.h"
 #include "launch/ranks/mpirun.h"

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "core/data/image.h"
+#include "ftrain/data/image.h"
 #include "launch/program.h"
 
 namespace launch_test {

@@ -1,6 +1,6 @@
 """The weights, images and labels of the parity cases, as closed formulas (README.md).
 
-Everything is Philox-4x32-10 (core/base/philox.h) and arithmetic whose result is the same to the
+Everything is Philox-4x32-10 (ftrain/base/philox.h) and arithmetic whose result is the same to the
 bit in C++ and numpy.
 """
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/philox.h"
+#include "ftrain/base/philox.h"
 
 namespace ftrain::parity {
 

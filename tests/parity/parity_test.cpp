@@ -12,12 +12,12 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "core/data/image.h"
-#include "core/train/checkpoint_files.h"
-#include "core/train/safetensors.h"
-#include "core/train/state.h"
+#include "core/checkpoint/files.h"
+#include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/state.h"
 #include "core/train/step_graph.h"
 #include "core/train/trainer.h"
+#include "ftrain/data/image.h"
 #include "tests/parity/inputs.h"
 
 namespace ftrain {

@@ -7,8 +7,8 @@
 #include <map>
 #include <mutex>
 
-#include "core/plugin/plugin.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin.h"
 
 namespace {
 

@@ -11,8 +11,8 @@
 #include <cstring>
 #include <memory>
 
-#include "core/plugin/plugin.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin.h"
 #include "plugins/communicators/mpi/world.h"
 
 namespace {

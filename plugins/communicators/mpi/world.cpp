@@ -12,7 +12,7 @@
 #include <exception>
 #include <thread>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::mpi {
 

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
 
 namespace ftrain::mpi {
 

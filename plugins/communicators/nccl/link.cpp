@@ -6,7 +6,7 @@
 #include <chrono>
 #include <utility>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/communicators/nccl/meeting.h"
 
 namespace ftrain::nccl {

@@ -16,7 +16,7 @@
 #include <string>
 #include <thread>
 
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
 
 namespace ftrain::nccl {
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <fstream>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::nccl {
 namespace {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
 
 namespace ftrain::nccl {
 

@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/plugin/plugin.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin.h"
 #include "plugins/communicators/nccl/link.h"
 
 namespace {

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <span>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/communicators/tcp/reduce.h"
 
 namespace ftrain::tcp {

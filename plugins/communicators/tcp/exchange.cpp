@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::tcp {
 namespace {

@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "core/base/dtype.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/dtype.h"
+#include "ftrain/device/communicator.h"
 #include "plugins/communicators/tcp/mesh.h"
 
 namespace ftrain::tcp {

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/communicators/tcp/rendezvous.h"
 
 namespace ftrain::tcp {

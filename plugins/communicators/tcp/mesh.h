@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
 #include "plugins/communicators/tcp/packet.h"
 #include "plugins/communicators/tcp/socket.h"
 

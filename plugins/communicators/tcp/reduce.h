@@ -6,7 +6,7 @@
 #include <cstring>
 #include <span>
 
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
 
 namespace ftrain::tcp {
 

@@ -6,8 +6,8 @@
 #include <iterator>
 #include <random>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 
 namespace ftrain::tcp {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
 #include "plugins/communicators/tcp/packet.h"
 #include "plugins/communicators/tcp/socket.h"
 

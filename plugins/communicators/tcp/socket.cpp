@@ -15,7 +15,7 @@
 #include <system_error>
 #include <thread>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::tcp {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "core/plugin/plugin.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin.h"
 #include "plugins/communicators/tcp/collectives.h"
 
 namespace {

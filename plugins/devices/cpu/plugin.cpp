@@ -1,6 +1,6 @@
-#include "core/plugin/plugin.h"
+#include "ftrain/plugin.h"
 
-#include "plugins/devices/cpu/device.h"
+#include "plugins/devices/cpu/device/device.h"
 
 FTRAIN_PLUGIN(cpu, registry) {
   registry.add<ftrain::Device, ftrain::cpu::CpuDevice>(

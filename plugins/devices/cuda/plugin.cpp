@@ -1,6 +1,6 @@
-#include "core/plugin/plugin.h"
+#include "ftrain/plugin.h"
 
-#include "plugins/devices/cuda/device.h"
+#include "plugins/devices/cuda/device/device.h"
 
 FTRAIN_PLUGIN(cuda, registry) {
   registry.add<ftrain::Device, ftrain::cuda::CudaDevice>(

@@ -1,4 +1,4 @@
-#include "core/base/log.h"
+#include "ftrain/base/log.h"
 
 #include <gmock/gmock.h>
 
@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

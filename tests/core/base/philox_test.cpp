@@ -1,4 +1,4 @@
-#include "core/base/philox.h"
+#include "ftrain/base/philox.h"
 
 #include <gmock/gmock.h>
 

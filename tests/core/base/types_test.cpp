@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "core/base/dtype.h"
-#include "core/base/error.h"
-#include "core/base/shape.h"
+#include "ftrain/base/dtype.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/shape.h"
 
 namespace ftrain {
 namespace {

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
 
 namespace ftrain {
 namespace {

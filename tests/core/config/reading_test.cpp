@@ -3,8 +3,8 @@
 
 #include <filesystem>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
 
 namespace ftrain {
 namespace {

@@ -7,8 +7,8 @@
 #include <set>
 #include <stdexcept>
 
-#include "core/base/error.h"
-#include "core/data/image.h"
+#include "ftrain/base/error.h"
+#include "ftrain/data/image.h"
 
 namespace ftrain {
 namespace {

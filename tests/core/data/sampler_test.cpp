@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

@@ -1,10 +1,10 @@
 // The backward walk's structure; the numbers are checked per op by finite differences.
-#include "core/graph/gradients.h"
+#include "ftrain/graph/gradients.h"
 
 #include <gmock/gmock.h>
 
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {

@@ -1,10 +1,10 @@
 // Emitting, inference errors, states and the printed form.
-#include "core/graph/graph.h"
+#include "ftrain/graph/graph.h"
 
 #include <gmock/gmock.h>
 
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {

@@ -3,11 +3,11 @@
 
 #include <numeric>
 
-#include "core/graph/opdef.h"
-#include "core/model/layers.h"
-#include "core/model/optimizer.h"
-#include "core/model/parallelism.h"
-#include "core/model/schedule.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/model/layers.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/model/parallelism.h"
+#include "ftrain/model/schedule.h"
 
 namespace ftrain {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "core/config/keys.h"
+#include "ftrain/config/keys.h"
 
 struct Greeter : ftrain::Configurable {
   static constexpr const char* kind = "greeter";

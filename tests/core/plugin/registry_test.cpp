@@ -1,4 +1,4 @@
-#include "core/plugin/registry.h"
+#include "ftrain/plugin/registry.h"
 
 #include <dlfcn.h>
 #include <gmock/gmock.h>
@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "core/plugin/abi.h"
+#include "ftrain/plugin/abi.h"
 #include "tests/core/plugin/greeter.h"
 
 namespace ftrain {

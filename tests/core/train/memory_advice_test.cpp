@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/graph/ops.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {

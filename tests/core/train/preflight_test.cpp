@@ -7,8 +7,8 @@
 #include <mutex>
 #include <thread>
 
-#include "core/base/error.h"
-#include "core/graph/ops.h"
+#include "ftrain/base/error.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/verify/protocol.h"
+#include "ftrain/verify/protocol.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/devices/cuda/cublaslt/cublas.h"
-#include "plugins/devices/cuda/kernels.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 
 namespace ftrain::cuda {
 namespace {

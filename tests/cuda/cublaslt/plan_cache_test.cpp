@@ -1,5 +1,5 @@
 // Where answers come from, and what becomes of files that are not what they should be.
-#include "plugins/devices/cuda/plan_cache.h"
+#include "plugins/devices/cuda/device/plan_cache.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/runtime/answers.h"
+#include "core/compile/tuning_cache.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cuda {
 namespace {

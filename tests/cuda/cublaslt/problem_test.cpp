@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cuda {
 namespace {

@@ -11,12 +11,12 @@
 #include <utility>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/convolution.h"
-#include "core/graph/ops.h"
-#include "core/model/backbone.h"
-#include "core/plugin/registry.h"
+#include "core/ops/convolution.h"
+#include "ftrain/config/table.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/ops.h"
+#include "ftrain/plugin/registry.h"
 #include "plugins/devices/cuda/cudnn/library.h"
 
 namespace ftrain::cuda {

@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "described.h"
-#include "plugins/devices/cuda/kernels.h"
+#include "ftrain/base/error.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 
 namespace ftrain::cuda {
 namespace {

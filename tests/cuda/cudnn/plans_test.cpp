@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <ostream>
 
-#include "core/base/error.h"
 #include "described.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cuda {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/opdef/convolution.h"
-#include "core/graph/ops.h"
+#include "core/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "gpu_fixture.h"
 
 namespace ftrain::cuda {

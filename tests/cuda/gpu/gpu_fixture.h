@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/graph/opdef.h"
-#include "plugins/devices/cuda/machine.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cuda/runtime/check.h"
+#include "plugins/devices/cuda/runtime/machine.h"
 #include "plugins/devices/cuda/runtime/memory.h"
 #include "plugins/devices/cuda/runtime/stream.h"
 #include "tests/cuda/node_cases.h"

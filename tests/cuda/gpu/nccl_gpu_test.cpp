@@ -7,10 +7,10 @@
 #include <numeric>
 #include <optional>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin/registry.h"
 #include "plugins/devices/cuda/runtime/capture.h"
 #include "tests/cuda/gpu/gpu_fixture.h"
 

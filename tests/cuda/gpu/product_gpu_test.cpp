@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "core/base/dtype.h"
+#include "ftrain/base/dtype.h"
 #include "gpu_fixture.h"
-#include "plugins/devices/cuda/tile_product.h"
+#include "plugins/devices/cuda/ops/tile_product.h"
 
 namespace ftrain::cuda {
 namespace {

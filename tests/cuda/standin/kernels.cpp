@@ -10,8 +10,8 @@
 #include <string>
 #include <utility>
 
-#include "core/base/mapped_file.h"
 #include "cuda_runtime.h"
+#include "ftrain/base/mapped_file.h"
 #include "tests/cuda/standin/block.h"
 #include "tests/cuda/standin/calls.h"
 #include "tests/cuda/standin/queue.h"

@@ -7,9 +7,9 @@
 #include <map>
 #include <utility>
 
-#include "core/graph/opdef.h"
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cuda/layout.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cuda/device/layout.h"
 
 namespace standin {
 namespace {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
+#include "ftrain/graph/graph.h"
 
 namespace standin {
 

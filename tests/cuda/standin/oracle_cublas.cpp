@@ -2,8 +2,8 @@
 // f32.
 #include <utility>
 
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cuda/cublaslt/cublas.h"
 #include "tests/cuda/standin/oracle.h"
 #include "tests/cuda/standin/standin.h"

@@ -2,10 +2,10 @@
 // rounded to tf32), sums in f32, and a weight's gradient rounded to what the activations are in.
 #include <utility>
 
-#include "core/graph/opdef.h"
-#include "plugins/devices/cuda/convolution_types.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cuda/cudnn/cudnn.h"
-#include "plugins/devices/cuda/kernels.h"
+#include "plugins/devices/cuda/ops/convolution_types.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 #include "tests/cuda/standin/oracle.h"
 #include "tests/cuda/standin/standin.h"
 

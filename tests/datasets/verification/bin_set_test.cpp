@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <fstream>
 
-#include "core/base/error.h"
 #include "datasets/verification/pickle_samples.h"
+#include "ftrain/base/error.h"
 #include "shared_data.h"
 
 namespace ftrain {

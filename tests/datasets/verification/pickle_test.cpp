@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "core/base/error.h"
 #include "datasets/verification/pickle_samples.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain {
 namespace {

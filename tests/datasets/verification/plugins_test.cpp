@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "core/data/pair_set.h"
-#include "core/plugin/registry.h"
+#include "ftrain/data/pair_set.h"
+#include "ftrain/plugin/registry.h"
 #include "shared_data.h"
 
 namespace ftrain {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <fstream>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "shared_data.h"
 
 namespace ftrain {

@@ -17,8 +17,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/device/communicator.h"
 
 namespace ftrain::conformance {
 

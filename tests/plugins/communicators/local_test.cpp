@@ -6,10 +6,10 @@
 #include <mutex>
 #include <thread>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin/registry.h"
 #include "tests/plugins/communicators/conformance.h"
 
 namespace ftrain {

@@ -14,8 +14,8 @@
 #include <iterator>
 #include <thread>
 
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/registry.h"
 #include "tests/plugins/communicators/conformance.h"
 
 // Open MPI unloads libraries whose memory it never gave back: nobody can say any more whose it was.

@@ -8,10 +8,10 @@
 #include <sstream>
 #include <string>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin/registry.h"
 
 #ifdef FTRAIN_MPI_RANKS
 

@@ -11,10 +11,10 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/plugin/registry.h"
 #include "plugins/communicators/tcp/socket.h"
 
 namespace ftrain::tcp_ranks {

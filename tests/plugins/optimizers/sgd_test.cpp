@@ -4,10 +4,10 @@
 #include <cmath>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/model/optimizer.h"
-#include "core/plugin/registry.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 namespace {

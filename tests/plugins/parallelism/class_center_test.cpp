@@ -7,12 +7,12 @@
 #include <limits>
 #include <random>
 
-#include "core/graph/gradients.h"
-#include "core/graph/ops.h"
-#include "core/model/margin_head.h"
-#include "core/model/optimizer.h"
-#include "core/model/parallelism.h"
-#include "core/runtime/device.h"
+#include "ftrain/device/device.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/model/margin_head.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/model/parallelism.h"
+#include "ftrain/ops.h"
 #include "tests/plugins/parallelism/dense_step.h"
 #include "tests/plugins/parallelism/ranks.h"
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/base/philox.h"
+#include "ftrain/base/philox.h"
 
 namespace ftrain::dense {
 

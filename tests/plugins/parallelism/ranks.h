@@ -9,10 +9,10 @@
 #include <thread>
 #include <vector>
 
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
-#include "core/runtime/communicator.h"
-#include "core/runtime/device.h"
+#include "ftrain/config/table.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/device/device.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 

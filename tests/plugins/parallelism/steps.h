@@ -14,12 +14,12 @@
 
 #include <gtest/gtest.h>
 
-#include "core/graph/opdef.h"
-#include "core/model/layers.h"
-#include "core/runtime/device.h"
+#include "core/checkpoint/state.h"
 #include "core/train/assembly.h"
-#include "core/train/state.h"
 #include "core/train/step_graph.h"
+#include "ftrain/device/device.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/model/layers.h"
 #include "tests/plugins/parallelism/ranks.h"
 
 namespace ftrain {

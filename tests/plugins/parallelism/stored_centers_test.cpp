@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "tests/plugins/parallelism/steps.h"
 
 namespace ftrain {

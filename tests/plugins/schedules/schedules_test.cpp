@@ -4,10 +4,10 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/model/schedule.h"
-#include "core/plugin/registry.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/model/schedule.h"
+#include "ftrain/plugin/registry.h"
 
 namespace ftrain {
 namespace {

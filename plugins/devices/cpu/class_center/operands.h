@@ -7,12 +7,12 @@
 #include <span>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/model/margin_head.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/model/margin_head.h"
 
 namespace ftrain::cpu {
 
-// Operand positions, see core/graph/opdef/class_center.cpp.
+// Operand positions, see core/ops/class_center.cpp.
 namespace forward_input {
 enum : std::size_t { features, norms, labels, weight, target, rows };
 }

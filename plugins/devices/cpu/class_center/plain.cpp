@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "plugins/devices/cpu/class_center/stored_rows.h"
-#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/device/kernels.h"
 
 namespace ftrain::cpu {
 namespace {

@@ -1,5 +1,5 @@
 // Which classes a step of Partial FC works on: Philox for many classes at once, into a bit map, and
-// the bits that are set in order. class_is_drawn() (core/graph/opdef/random.h) says what is drawn.
+// the bits that are set in order. class_is_drawn() (ftrain/ops/random.h) says what is drawn.
 #include "plugins/devices/cpu/simd/dispatch.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -90,7 +90,7 @@ HWY_AFTER_NAMESPACE();
 #include <cmath>
 #include <vector>
 
-#include "core/graph/opdef/random.h"
+#include "ftrain/ops/random.h"
 #include "plugins/devices/cpu/class_center/tiled.h"
 
 namespace ftrain::cpu {

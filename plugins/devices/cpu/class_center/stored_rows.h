@@ -8,10 +8,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/base/dtype.h"
-#include "core/graph/graph.h"
-#include "core/graph/opdef/random.h"
-#include "core/model/optimizer.h"
+#include "ftrain/base/dtype.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/ops/random.h"
 #include "plugins/devices/cpu/class_center/operands.h"
 
 namespace ftrain::cpu {

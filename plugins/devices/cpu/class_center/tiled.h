@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
 #include "plugins/devices/cpu/class_center/operands.h"
 #include "plugins/devices/cpu/class_center/tile.h"
 

@@ -1,7 +1,7 @@
 // The families of kernels of the folded ops (folded/ops.h), joined by add_folded_kernels().
 #pragma once
 
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
 
 namespace ftrain::cpu {
 

@@ -1,7 +1,7 @@
 // A folded convolution that is oneDNN's own with bias and addition: no pass is left. oneDNN has
 // only plain loops for a convolution with a PReLU of a slope for each channel.
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/folded/folded.h"
-#include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 #include "plugins/devices/cpu/onednn/sequence.h"

@@ -1,6 +1,6 @@
 #include "plugins/devices/cpu/folded/ops.h"
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::cpu {
 namespace {

@@ -5,7 +5,7 @@
 // double and rounded once.
 #pragma once
 
-#include "core/graph/ops.h"
+#include "ftrain/ops.h"
 
 namespace ftrain::cpu {
 

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <vector>
 
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cpu/layout.h"
+#include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cpu/device/layout.h"
 
 namespace ftrain::cpu {
 namespace {

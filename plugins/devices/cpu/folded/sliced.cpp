@@ -5,10 +5,10 @@
 #include <stdexcept>
 #include <utility>
 
-#include "core/graph/ops.h"
+#include "ftrain/ops.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/folded/folded.h"
 #include "plugins/devices/cpu/folded/pass.h"
-#include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/simd/tiles.h"
 #include "plugins/devices/cpu/winograd/winograd.h"
 

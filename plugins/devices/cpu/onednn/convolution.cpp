@@ -3,8 +3,8 @@
 #include <string_view>
 #include <type_traits>
 
-#include "core/graph/opdef.h"
-#include "plugins/devices/cpu/kernels.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 #include "plugins/devices/cpu/onednn/sequence.h"
 

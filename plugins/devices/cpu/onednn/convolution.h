@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "core/graph/graph.h"
+#include "ftrain/graph/graph.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 
 namespace ftrain::cpu {

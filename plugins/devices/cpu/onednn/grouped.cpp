@@ -4,8 +4,8 @@
 // many times faster. The widened weights live in scratch alone.
 #include <algorithm>
 
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cpu/layout.h"
+#include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cpu/device/layout.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 #include "plugins/devices/cpu/onednn/sequence.h"

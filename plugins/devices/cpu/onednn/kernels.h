@@ -1,7 +1,7 @@
 // The families of oneDNN kernels, joined by add_onednn_kernels().
 #pragma once
 
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
 
 namespace ftrain::cpu {
 

@@ -10,8 +10,8 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "core/base/shape.h"
-#include "core/graph/attributes.h"
+#include "ftrain/base/shape.h"
+#include "ftrain/graph/attributes.h"
 
 namespace ftrain::cpu {
 

@@ -1,5 +1,5 @@
 // Matrix products and reorders.
-#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 #include "plugins/devices/cpu/onednn/sequence.h"

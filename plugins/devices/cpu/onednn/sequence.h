@@ -11,7 +11,7 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
 
 namespace ftrain::cpu {
 

@@ -3,7 +3,7 @@
 // only plain loops for kernels that large.
 #include <algorithm>
 
-#include "plugins/devices/cpu/layout.h"
+#include "plugins/devices/cpu/device/layout.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/base/dtype.h"
+#include "ftrain/base/dtype.h"
 
 namespace ftrain::cpu {
 

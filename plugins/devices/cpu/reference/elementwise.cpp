@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "core/graph/opdef/random.h"
+#include "ftrain/ops/random.h"
 #include "plugins/devices/cpu/reference/convert.h"
 #include "plugins/devices/cpu/reference/plain.h"
 

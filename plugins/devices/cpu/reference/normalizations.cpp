@@ -1,4 +1,4 @@
-// Formulas: core/graph/opdef/normalization.h.
+// Formulas: core/ops/normalization.h.
 #include <algorithm>
 #include <cmath>
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/reference/convert.h"
 
 namespace ftrain::cpu {

@@ -24,9 +24,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/graph/opdef.h"
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::cpu {
 

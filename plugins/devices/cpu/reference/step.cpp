@@ -3,8 +3,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/graph/opdef/random.h"
-#include "core/model/optimizer.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/ops/random.h"
 #include "plugins/devices/cpu/reference/plain.h"
 
 namespace ftrain::cpu {

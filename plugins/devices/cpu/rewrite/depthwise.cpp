@@ -6,8 +6,8 @@
 #include <map>
 #include <set>
 
-#include "core/graph/opdef.h"
-#include "core/graph/passes.h"
+#include "core/compile/passes.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 #include "plugins/devices/cpu/simd/depthwise.h"
 

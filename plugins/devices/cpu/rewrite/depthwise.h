@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "core/graph/graph.h"
+#include "ftrain/graph/graph.h"
 
 namespace ftrain::cpu {
 

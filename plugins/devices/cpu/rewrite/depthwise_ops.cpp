@@ -1,9 +1,9 @@
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/convolution.h"
-#include "core/graph/opdef/elementwise.h"
-#include "core/graph/opdef/sums.h"
+#include "core/ops/convolution.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/sums.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::cpu {
 namespace {

@@ -4,8 +4,8 @@
 #include <set>
 #include <utility>
 
-#include "core/graph/opdef.h"
-#include "core/graph/passes.h"
+#include "core/compile/passes.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/folded/ops.h"
 
 namespace ftrain::cpu {

@@ -14,8 +14,8 @@
 #include <memory>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
+#include "ftrain/graph/graph.h"
 
 namespace ftrain::cpu {
 

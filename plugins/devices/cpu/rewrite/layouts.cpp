@@ -1,7 +1,7 @@
 #include "plugins/devices/cpu/rewrite/layouts.h"
 
-#include "core/runtime/layouts.h"
-#include "plugins/devices/cpu/layout.h"
+#include "core/compile/layouts.h"
+#include "plugins/devices/cpu/device/layout.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 
 namespace ftrain::cpu {

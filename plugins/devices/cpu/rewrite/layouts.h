@@ -1,11 +1,11 @@
-// The layouts pass (core/runtime/layouts.h) of this device: activations in channel blocks,
+// The layouts pass (core/compile/layouts.h) of this device: activations in channel blocks,
 // convolution weights as oneDNN wants them.
 #pragma once
 
 #include <memory>
 
-#include "core/graph/graph.h"
-#include "core/runtime/device.h"
+#include "ftrain/device/device.h"
+#include "ftrain/graph/graph.h"
 
 namespace ftrain::cpu {
 

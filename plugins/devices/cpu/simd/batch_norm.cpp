@@ -1,7 +1,7 @@
 // Batch normalisation forward, alone and with the PReLU or the addition that follows.
 //
 // Passes over x once (and over `other`): y = (x - mean) a + beta with a = gamma / sqrt(var + eps).
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 
 namespace ftrain::cpu {

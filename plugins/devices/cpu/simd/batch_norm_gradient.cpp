@@ -2,7 +2,7 @@
 // the PReLU that follows the norm, whose input z is computed again from x.
 //
 // Bytes over memory: sums read dy and x; the gradient reads them again and writes dx.
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 #include "plugins/devices/cpu/simd/reduce.h"
 

@@ -4,7 +4,7 @@
 
 #include <omp.h>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/simd/reduce.h"
 
 namespace ftrain::cpu {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "core/graph/graph.h"
+#include "ftrain/graph/graph.h"
 #include "plugins/devices/cpu/simd/depthwise_tiles.h"
 
 namespace ftrain::cpu {

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/simd/depthwise.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 

@@ -99,7 +99,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 #include <algorithm>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 
 namespace ftrain::cpu {
 namespace {

@@ -1,6 +1,6 @@
 // Ops that draw random numbers: the image's normalisation and dropout. The arithmetic is small next
 // to a step's convolutions, so these are plain loops over threads.
-#include "core/graph/opdef/random.h"
+#include "ftrain/ops/random.h"
 #include "plugins/devices/cpu/simd/tiles.h"
 
 namespace ftrain::cpu {

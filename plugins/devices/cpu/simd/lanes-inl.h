@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/base/dtype.h"
+#include "ftrain/base/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ftrain::cpu {

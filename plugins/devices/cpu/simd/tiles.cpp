@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/device/kernels.h"
 
 namespace ftrain::cpu {
 namespace {

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/kernel.h"
-#include "plugins/devices/cpu/layout.h"
+#include "ftrain/device/kernel.h"
+#include "plugins/devices/cpu/device/layout.h"
 
 namespace ftrain::cpu {
 

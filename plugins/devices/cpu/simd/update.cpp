@@ -42,9 +42,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 #include <algorithm>
 
-#include "core/graph/opdef.h"
-#include "core/graph/rewrite/merge_updates.h"
-#include "core/model/optimizer.h"
+#include "core/compile/merge_updates.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/model/optimizer.h"
 
 namespace ftrain::cpu {
 namespace {

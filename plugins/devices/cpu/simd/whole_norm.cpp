@@ -4,7 +4,7 @@
 // Bytes over memory where a slab fits the caches: reads x (and other), writes y (and z).
 #include <algorithm>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 #include "plugins/devices/cpu/simd/slabs.h"
 

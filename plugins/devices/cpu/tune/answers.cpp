@@ -2,9 +2,9 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "core/plugin/abi.h"
-#include "plugins/devices/cpu/kernels.h"
-#include "plugins/devices/cpu/processor.h"
+#include "ftrain/plugin/abi.h"
+#include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cpu/device/processor.h"
 
 namespace ftrain::cpu {
 

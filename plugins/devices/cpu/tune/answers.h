@@ -3,8 +3,8 @@
 
 #include <filesystem>
 
-#include "core/runtime/answers.h"
-#include "core/runtime/kernel.h"
+#include "core/compile/tuning_cache.h"
+#include "ftrain/device/kernel.h"
 
 namespace ftrain::cpu {
 

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/runtime/kernel.h"
-#include "plugins/devices/cpu/memory.h"
+#include "ftrain/device/kernel.h"
+#include "plugins/devices/cpu/device/memory.h"
 
 namespace ftrain::cpu {
 

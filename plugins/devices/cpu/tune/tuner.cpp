@@ -8,11 +8,11 @@
 #include <mutex>
 #include <set>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
-#include "core/graph/opdef.h"
-#include "core/train/durable_file.h"
-#include "plugins/devices/cpu/memory.h"
+#include "core/base/durable_file.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/memory.h"
 #include "plugins/devices/cpu/tune/measure.h"
 
 namespace ftrain::cpu {

@@ -9,7 +9,7 @@
 
 #include <memory>
 
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
 #include "plugins/devices/cpu/tune/answers.h"
 
 namespace ftrain::cpu {

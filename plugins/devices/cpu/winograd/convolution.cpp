@@ -1,6 +1,6 @@
 // conv2d and conv2d_input_grad: the second is the first with the filters turned around and their
 // inputs and outputs swapped.
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/winograd/geometry.h"
 
 namespace ftrain::cpu::winograd {

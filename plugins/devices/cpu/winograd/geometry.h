@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "plugins/devices/cpu/winograd/passes.h"
 

@@ -2,7 +2,7 @@
 //
 // Each thread has filters of its own and goes through all tiles in order, so there is nothing to
 // add up at the end and the sums do not depend on the number of threads.
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/winograd/geometry.h"
 
 namespace ftrain::cpu::winograd {

@@ -1,7 +1,7 @@
 #include "plugins/devices/cpu/winograd/winograd.h"
 
-#include "core/graph/opdef.h"
-#include "plugins/devices/cpu/layout.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/layout.h"
 #include "plugins/devices/cpu/winograd/geometry.h"
 
 namespace ftrain::cpu {

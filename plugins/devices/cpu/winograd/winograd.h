@@ -3,7 +3,7 @@
 // Networks" (2015). For where oneDNN has none (AVX2, bf16, newer versions) or a slower one.
 #pragma once
 
-#include "core/runtime/kernel.h"
+#include "ftrain/device/kernel.h"
 
 namespace ftrain::cpu {
 

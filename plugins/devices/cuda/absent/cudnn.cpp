@@ -1,7 +1,7 @@
 // In the place of cudnn/ where the build found no cuDNN.
 #include "plugins/devices/cuda/cudnn/cudnn.h"
 
-#include "plugins/devices/cuda/kernels.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 
 namespace ftrain::cuda {
 

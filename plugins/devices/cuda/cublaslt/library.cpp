@@ -4,11 +4,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/devices/cuda/cublaslt/cublas.h"
 #include "plugins/devices/cuda/cublaslt/measure.h"
 #include "plugins/devices/cuda/cublaslt/problem.h"
-#include "plugins/devices/cuda/plan_cache.h"
+#include "plugins/devices/cuda/device/plan_cache.h"
 
 namespace ftrain::cuda {
 namespace {

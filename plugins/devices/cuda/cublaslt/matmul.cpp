@@ -1,5 +1,5 @@
 // Products of matrices by cuBLASLt, or by whatever stands behind its interface.
-#include "plugins/devices/cuda/matmul.h"
+#include "plugins/devices/cuda/ops/matmul.h"
 
 #include "plugins/devices/cuda/cublaslt/cublas.h"
 

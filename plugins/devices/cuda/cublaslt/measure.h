@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/runtime/answers.h"
+#include "core/compile/tuning_cache.h"
 #include "plugins/devices/cuda/cublaslt/problem.h"
 
 namespace ftrain::cuda {

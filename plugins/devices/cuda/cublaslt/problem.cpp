@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cuda {
 namespace {

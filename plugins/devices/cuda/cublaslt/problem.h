@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-#include "plugins/devices/cuda/tile_product.h"
+#include "plugins/devices/cuda/ops/tile_product.h"
 
 namespace ftrain::cuda {
 

@@ -16,7 +16,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/runtime/answers.h"
+#include "core/compile/tuning_cache.h"
 
 namespace ftrain::cuda {
 

@@ -1,8 +1,8 @@
 // conv2d and its gradients by cuDNN.
-#include "plugins/devices/cuda/kernels.h"
+#include "plugins/devices/cuda/ops/kernels.h"
 
-#include "core/base/error.h"
-#include "core/graph/ops.h"
+#include "ftrain/base/error.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cuda/cudnn/library.h"
 
 namespace ftrain::cuda {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/base/error.h"
-#include "core/base/log.h"
+#include "ftrain/base/error.h"
+#include "ftrain/base/log.h"
 #include "plugins/devices/cuda/cudnn/measure.h"
 #include "plugins/devices/cuda/runtime/check.h"
 

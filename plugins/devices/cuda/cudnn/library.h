@@ -10,7 +10,7 @@
 
 #include "plugins/devices/cuda/cudnn/cudnn.h"
 #include "plugins/devices/cuda/cudnn/plan.h"
-#include "plugins/devices/cuda/plan_cache.h"
+#include "plugins/devices/cuda/device/plan_cache.h"
 
 namespace ftrain::cuda {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/devices/cuda/runtime/check.h"
 #include "plugins/devices/cuda/runtime/memory.h"
 #include "plugins/devices/cuda/runtime/stream.h"

@@ -4,8 +4,8 @@
 #include <array>
 #include <charconv>
 
-#include "core/base/error.h"
-#include "core/runtime/answers.h"
+#include "core/compile/tuning_cache.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cuda {
 namespace {

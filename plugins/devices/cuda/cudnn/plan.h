@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "plugins/devices/cuda/convolution_types.h"
 #include "plugins/devices/cuda/cudnn/descriptor.h"
+#include "plugins/devices/cuda/ops/convolution_types.h"
 
 namespace ftrain::cuda {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "core/runtime/layouts.h"
-#include "plugins/devices/cuda/layout.h"
+#include "core/compile/layouts.h"
+#include "plugins/devices/cuda/device/layout.h"
 
 namespace ftrain::cuda {
 namespace {

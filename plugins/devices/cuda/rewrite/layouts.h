@@ -1,11 +1,11 @@
-// The layouts pass (core/runtime/layouts.h) of this device: whatever lies around convolutions
+// The layouts pass (core/compile/layouts.h) of this device: whatever lies around convolutions
 // is channels-last, and their weights are K, R, S, C.
 #pragma once
 
 #include <memory>
 
-#include "core/graph/graph.h"
-#include "core/runtime/device.h"
+#include "ftrain/device/device.h"
+#include "ftrain/graph/graph.h"
 
 namespace ftrain::cuda {
 

@@ -4,9 +4,9 @@
 #include <set>
 #include <vector>
 
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
-#include "core/graph/passes.h"
+#include "core/compile/passes.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain::cuda {
 namespace {

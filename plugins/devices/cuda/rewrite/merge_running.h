@@ -10,8 +10,8 @@
 #include <memory>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/graph/ops.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/ops.h"
 
 namespace ftrain::cuda {
 

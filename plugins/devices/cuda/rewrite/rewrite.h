@@ -17,14 +17,14 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/runtime/device.h"
+#include "ftrain/device/device.h"
+#include "ftrain/graph/graph.h"
 
 namespace ftrain::cuda {
 
 struct RewriteOptions {
   std::string precision = "fp32";  // fp32, tf32, bf16, fp16; tf32 is a matter of kernels alone
-  std::string recompute = "none";  // see core/graph/rewrite/recompute.h
+  std::string recompute = "none";  // see core/compile/recompute.h
   bool advance = false;            // collectives run beside the kernels
 };
 

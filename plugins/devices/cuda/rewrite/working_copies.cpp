@@ -4,11 +4,11 @@
 #include <set>
 #include <string_view>
 
-#include "core/graph/opdef.h"
-#include "core/graph/ops.h"
-#include "core/graph/passes.h"
-#include "core/graph/rewrite/kept.h"
-#include "core/graph/rewrite/merge_updates.h"
+#include "core/compile/cached.h"
+#include "core/compile/merge_updates.h"
+#include "core/compile/passes.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain::cuda {
 namespace {

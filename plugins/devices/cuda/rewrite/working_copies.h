@@ -5,7 +5,7 @@
 // others wrote the states). From then on the optimizer's update, which has every weight in its
 // hands, writes the copy anew beside it, so that a step casts no weight. A frozen weight's copy is
 // never written anew. A weight that something else than an optimizer writes has no copy to keep: it
-// is cast where it is read. A program that writes no state keeps what core/graph/rewrite/kept.h
+// is cast where it is read. A program that writes no state keeps what core/compile/cached.h
 // says.
 //
 // Works behind layouts, fusions and merge_updates: copies lie in the weight's own order.
@@ -14,7 +14,7 @@
 #include <memory>
 #include <vector>
 
-#include "core/graph/graph.h"
+#include "ftrain/graph/graph.h"
 
 namespace ftrain::cuda {
 

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <iterator>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 
 namespace ftrain::cuda {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/devices/cuda/runtime/check.h"
 #include "plugins/devices/cuda/runtime/device_code.h"
 

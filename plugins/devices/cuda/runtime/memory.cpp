@@ -3,7 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <unistd.h>
 
-#include "core/base/error.h"
+#include "ftrain/base/error.h"
 #include "plugins/devices/cuda/runtime/check.h"
 
 namespace ftrain::cuda {

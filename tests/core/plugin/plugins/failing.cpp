@@ -1,7 +1,7 @@
 // A plugin whose setup throws.
 #include <stdexcept>
 
-#include "core/plugin/plugin.h"
+#include "ftrain/plugin.h"
 
 FTRAIN_PLUGIN(failing, registry) {
   (void)registry;

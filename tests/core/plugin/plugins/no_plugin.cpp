@@ -1,5 +1,5 @@
 // A shared library, but no plugin.
-#include "core/plugin/api.h"
+#include "ftrain/plugin/api.h"
 
 extern "C" FTRAIN_API int answer();
 extern "C" int answer() {

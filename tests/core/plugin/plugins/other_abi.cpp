@@ -1,5 +1,5 @@
 // Built for ABI number 2, whose descriptor this ftrain cannot know.
-#include "core/plugin/api.h"
+#include "ftrain/plugin/api.h"
 
 extern "C" {
 FTRAIN_API extern const char* const ftrain_plugin_v2;

@@ -1,5 +1,5 @@
 // Right ABI number, another build.
-#include "core/plugin/abi.h"
+#include "ftrain/plugin/abi.h"
 
 extern "C" {
 FTRAIN_API extern const FtrainPlugin ftrain_plugin_v1;

@@ -1,5 +1,5 @@
 // A sound plugin with two entries.
-#include "core/plugin/plugin.h"
+#include "ftrain/plugin.h"
 #include "tests/core/plugin/greeter.h"
 
 namespace {

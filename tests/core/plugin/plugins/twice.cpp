@@ -1,5 +1,5 @@
 // Adds one entry of its own, then one that the plugin `polite` has too.
-#include "core/plugin/plugin.h"
+#include "ftrain/plugin.h"
 #include "tests/core/plugin/greeter.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // Another build, which moreover calls a function that no core of today has.
-#include "core/plugin/abi.h"
+#include "ftrain/plugin/abi.h"
 
 namespace ftrain {
 void function_of_long_ago();

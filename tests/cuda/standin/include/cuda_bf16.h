@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "core/base/dtype.h"
+#include "ftrain/base/dtype.h"
 
 struct alignas(2) __nv_bfloat16 {
   __nv_bfloat16() = default;

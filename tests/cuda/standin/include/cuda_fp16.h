@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "core/base/dtype.h"
+#include "ftrain/base/dtype.h"
 
 struct alignas(2) __half {
   __half() = default;

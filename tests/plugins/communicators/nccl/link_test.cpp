@@ -9,9 +9,9 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/plugin/registry.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/registry.h"
 #include "plugins/communicators/nccl/link.h"
 #include "tests/plugins/communicators/nccl/fake_nccl.h"
 

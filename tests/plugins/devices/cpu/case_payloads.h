@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
-#include "core/model/margin_head.h"
-#include "core/model/optimizer.h"
+#include "ftrain/model/margin_head.h"
+#include "ftrain/model/optimizer.h"
 
 namespace ftrain::cpu {
 

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/ops.h"
-#include "core/runtime/device.h"
-#include "plugins/devices/cpu/device.h"
+#include "ftrain/device/device.h"
+#include "ftrain/ops.h"
+#include "plugins/devices/cpu/device/device.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/graph_runner.h"
-#include "plugins/devices/cpu/kernels.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cpu {

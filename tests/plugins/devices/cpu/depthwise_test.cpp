@@ -4,9 +4,9 @@
 #include <cmath>
 #include <functional>
 
-#include "core/graph/gradients.h"
-#include "core/graph/opdef/convolution.h"
-#include "core/graph/passes.h"
+#include "core/compile/passes.h"
+#include "core/ops/convolution.h"
+#include "ftrain/graph/gradients.h"
 #include "plugins/devices/cpu/rewrite/depthwise.h"
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 #include "plugins/devices/cpu/rewrite/layouts.h"

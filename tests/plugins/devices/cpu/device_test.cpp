@@ -1,13 +1,13 @@
-#include "plugins/devices/cpu/device.h"
+#include "plugins/devices/cpu/device/device.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <thread>
 
-#include "core/base/error.h"
-#include "core/graph/opdef.h"
-#include "core/runtime/communicator.h"
+#include "ftrain/base/error.h"
+#include "ftrain/device/communicator.h"
+#include "ftrain/graph/opdef.h"
 #include "step.h"
 
 namespace ftrain::cpu {

@@ -5,16 +5,16 @@
 #include <cmath>
 #include <random>
 
-#include "core/config/table.h"
-#include "core/graph/ops.h"
-#include "core/graph/passes.h"
-#include "core/graph/rewrite/kept.h"
-#include "core/model/backbone.h"
-#include "core/plugin/registry.h"
-#include "plugins/devices/cpu/device.h"
+#include "core/compile/cached.h"
+#include "core/compile/passes.h"
+#include "ftrain/config/table.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/ops.h"
+#include "ftrain/plugin/registry.h"
+#include "plugins/devices/cpu/device/device.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/folded/ops.h"
 #include "plugins/devices/cpu/graph_runner.h"
-#include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/rewrite/fold.h"
 #include "plugins/devices/cpu/step.h"
 

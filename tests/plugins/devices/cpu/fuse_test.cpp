@@ -1,14 +1,14 @@
 // Every pattern of the fusion pass: it fires where it may, computes the same, and keeps its hands
 // off what somebody else uses.
-#include "core/graph/rewrite/fuse.h"
+#include "core/compile/fuse.h"
 
 #include <gtest/gtest.h>
 
-#include "core/graph/gradients.h"
-#include "core/graph/opdef/reduction.h"
-#include "core/graph/passes.h"
+#include "core/compile/passes.h"
+#include "core/ops/reduction.h"
+#include "ftrain/graph/gradients.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/graph_runner.h"
-#include "plugins/devices/cpu/kernels.h"
 
 namespace ftrain::cpu {
 namespace {

@@ -1,6 +1,6 @@
 // The op table's rows of fused ops.
-#include "core/graph/opdef/fused.h"
-#include "core/graph/opdef/whole_norm.h"
+#include "core/ops/fused.h"
+#include "core/ops/whole_norm.h"
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 #include "tests/plugins/devices/cpu/op_cases.h"
 

@@ -14,11 +14,11 @@
 #include <string>
 #include <vector>
 
-#include "core/base/dtype.h"
-#include "core/graph/graph.h"
-#include "core/graph/opdef.h"
-#include "core/runtime/kernel.h"
-#include "plugins/devices/cpu/layout.h"
+#include "ftrain/base/dtype.h"
+#include "ftrain/device/kernel.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/layout.h"
 
 namespace ftrain::cpu {
 

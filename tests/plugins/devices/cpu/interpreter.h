@@ -17,10 +17,10 @@
 #include <string_view>
 #include <vector>
 
-#include "core/graph/graph.h"
-#include "core/graph/opdef.h"
-#include "core/runtime/kernel.h"
-#include "plugins/devices/cpu/kernels.h"
+#include "ftrain/device/kernel.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/kernels.h"
 
 namespace ftrain::cpu {
 

@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "core/graph/rewrite/precision.h"
+#include "core/compile/precision.h"
 #include "tests/plugins/devices/cpu/guarded.h"
 #include "tests/plugins/devices/cpu/lone_node.h"
 

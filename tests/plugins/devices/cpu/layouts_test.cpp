@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/convolution.h"
-#include "plugins/devices/cpu/layout.h"
+#include "core/ops/convolution.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/layout.h"
 #include "step.h"
 
 namespace ftrain::cpu {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "plugins/devices/cpu/layout.h"
+#include "plugins/devices/cpu/device/layout.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 

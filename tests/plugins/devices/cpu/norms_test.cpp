@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/graph/opdef/whole_norm.h"
+#include "core/ops/whole_norm.h"
 #include "plugins/devices/cpu/simd_cases.h"
 
 namespace ftrain::cpu {

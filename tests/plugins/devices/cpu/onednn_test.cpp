@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/convolution.h"
+#include "core/ops/convolution.h"
+#include "ftrain/graph/opdef.h"
 
-#include "plugins/devices/cpu/kernels.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 #include "step.h"
 

@@ -16,11 +16,11 @@
 
 #include <gtest/gtest.h>
 
-#include "core/graph/gradients.h"
-#include "core/graph/graph.h"
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/reduction.h"
-#include "core/graph/ops.h"
+#include "core/ops/reduction.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/graph/graph.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 
 namespace ftrain::cpu {

@@ -8,9 +8,9 @@
 #include <map>
 #include <set>
 
-#include "core/graph/opdef/convolution.h"
-#include "core/graph/opdef/normalization.h"
-#include "core/graph/rewrite/merge_updates.h"
+#include "core/compile/merge_updates.h"
+#include "core/ops/convolution.h"
+#include "core/ops/normalization.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cpu {

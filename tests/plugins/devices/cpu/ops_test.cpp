@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "plugins/devices/cpu/device.h"
+#include "plugins/devices/cpu/device/device.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 #include "tests/plugins/devices/cpu/kernel_run.h"
 #include "tests/plugins/devices/cpu/lone_node.h"

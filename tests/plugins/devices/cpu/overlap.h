@@ -8,10 +8,10 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/config/table.h"
-#include "core/model/backbone.h"
-#include "core/plugin/registry.h"
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/plugin/registry.h"
 #include "step.h"
 
 namespace ftrain::cpu {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "overlap.h"
 
 namespace ftrain::cpu {

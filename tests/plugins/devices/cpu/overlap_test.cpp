@@ -6,7 +6,7 @@
 #include <cmath>
 #include <future>
 
-#include "core/graph/opdef.h"
+#include "ftrain/graph/opdef.h"
 #include "overlap.h"
 
 namespace ftrain::cpu {

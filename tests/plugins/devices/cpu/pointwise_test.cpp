@@ -4,9 +4,9 @@
 
 #include <cmath>
 
-#include "core/graph/opdef/elementwise.h"
-#include "core/graph/opdef/reduction.h"
-#include "core/graph/rewrite/merge_updates.h"
+#include "core/compile/merge_updates.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/reduction.h"
 #include "plugins/devices/cpu/case_payloads.h"
 #include "plugins/devices/cpu/simd_cases.h"
 

@@ -1,15 +1,15 @@
 // bf16 on the CPU device: what the precision pass makes of a graph, and that training in bf16
 // follows training in f32. Kernels of bf16 are tested with all others, in ops_test.cpp.
-#include "core/graph/rewrite/precision.h"
+#include "core/compile/precision.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
 
-#include "core/base/error.h"
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/convolution.h"
+#include "core/ops/convolution.h"
+#include "ftrain/base/error.h"
+#include "ftrain/graph/opdef.h"
 #include "step.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 

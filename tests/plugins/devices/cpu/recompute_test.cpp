@@ -1,12 +1,12 @@
 // Activations that the backward walk makes again: the same numbers from less memory.
 #include <gtest/gtest.h>
 
-#include "core/config/table.h"
-#include "core/graph/opdef.h"
-#include "core/graph/passes.h"
-#include "core/graph/rewrite/recompute.h"
-#include "core/model/backbone.h"
-#include "core/plugin/registry.h"
+#include "core/compile/passes.h"
+#include "core/compile/recompute.h"
+#include "ftrain/config/table.h"
+#include "ftrain/graph/opdef.h"
+#include "ftrain/model/backbone.h"
+#include "ftrain/plugin/registry.h"
 #include "plugins/devices/cpu/step.h"
 
 namespace ftrain::cpu {

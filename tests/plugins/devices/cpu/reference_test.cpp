@@ -6,7 +6,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/graph/ops.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/reference/convert.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 

@@ -4,9 +4,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/graph/opdef/fused.h"
+#include "core/ops/fused.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/graph_runner.h"
-#include "plugins/devices/cpu/kernels.h"
 #include "plugins/devices/cpu/simd/dispatch.h"
 
 namespace ftrain::cpu {

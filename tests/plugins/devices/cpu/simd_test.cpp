@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "core/graph/opdef/elementwise.h"
-#include "core/graph/opdef/reduction.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/reduction.h"
 #include "plugins/devices/cpu/simd_cases.h"
 
 namespace ftrain::cpu {

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/gradients.h"
-#include "core/graph/ops.h"
-#include "core/model/optimizer.h"
-#include "plugins/devices/cpu/device.h"
+#include "ftrain/graph/gradients.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/ops.h"
+#include "plugins/devices/cpu/device/device.h"
 
 namespace ftrain::cpu {
 

@@ -3,10 +3,10 @@
 
 #include <numeric>
 
-#include "core/base/error.h"
-#include "plugins/devices/cpu/memory.h"
+#include "ftrain/base/error.h"
+#include "plugins/devices/cpu/device/memory.h"
+#include "plugins/devices/cpu/device/store.h"
 #include "plugins/devices/cpu/step.h"
-#include "plugins/devices/cpu/store.h"
 
 namespace ftrain::cpu {
 namespace {

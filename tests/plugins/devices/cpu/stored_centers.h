@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/philox.h"
-#include "core/graph/ops.h"
+#include "ftrain/base/philox.h"
+#include "ftrain/ops.h"
 #include "tests/plugins/devices/cpu/graph_runner.h"
 
 namespace ftrain::cpu {

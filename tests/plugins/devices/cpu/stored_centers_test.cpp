@@ -6,10 +6,10 @@
 #include <bit>
 #include <limits>
 
-#include "core/graph/opdef/random.h"
-#include "core/model/optimizer.h"
-#include "plugins/devices/cpu/device.h"
-#include "plugins/devices/cpu/kernels.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/ops/random.h"
+#include "plugins/devices/cpu/device/device.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cpu {

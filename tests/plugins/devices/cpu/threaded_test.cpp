@@ -1,10 +1,10 @@
 // The threaded kernels that draw random numbers or update parameters, against the plain loops.
 #include <gtest/gtest.h>
 
-#include "core/graph/ops.h"
-#include "core/model/optimizer.h"
+#include "ftrain/model/optimizer.h"
+#include "ftrain/ops.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/graph_runner.h"
-#include "plugins/devices/cpu/kernels.h"
 
 namespace ftrain::cpu {
 namespace {

@@ -1,5 +1,5 @@
 // Which cores ranks get.
-#include "plugins/devices/cpu/threads.h"
+#include "plugins/devices/cpu/device/threads.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

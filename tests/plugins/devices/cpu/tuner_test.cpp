@@ -13,8 +13,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "core/base/error.h"
-#include "core/graph/opdef/convolution.h"
+#include "core/ops/convolution.h"
+#include "ftrain/base/error.h"
 #include "plugins/devices/cpu/tune/measure.h"
 #include "step.h"
 

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <tuple>
 
-#include "core/graph/opdef.h"
-#include "core/graph/opdef/convolution.h"
-#include "plugins/devices/cpu/kernels.h"
+#include "core/ops/convolution.h"
+#include "ftrain/graph/opdef.h"
+#include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/winograd/winograd.h"
 #include "tests/plugins/devices/cpu/guarded.h"
 #include "tests/plugins/devices/cpu/lone_node.h"

@@ -1,0 +1,132 @@
+#include "core/ops/elementwise.h"
+
+#include "ftrain/graph/opdef.h"
+
+namespace ftrain {
+namespace {
+
+using Values = std::vector<Value>;
+
+std::vector<TensorType> like_first(const Node& node) {
+  return {node.input(0)};
+}
+
+std::vector<TensorType> infer_same(const Node& node) {
+  require(node.input(0) == node.input(1), node, "both operands must have one type and shape");
+  return {node.input(0)};
+}
+
+std::vector<TensorType> infer_scalar_factor(const Node& node) {
+  require(node.input(1).shape.rank() == 0, node, "the factor must be a scalar");
+  return {node.input(0)};
+}
+
+std::vector<TensorType> infer_prelu(const Node& node) {
+  const Shape& x = node.input(0).shape;
+  require(x.rank() >= 2 && node.input(1).shape == Shape{x[1]}, node,
+          "x must be [N, C, ...] and slope [C]");
+  return {node.input(0)};
+}
+
+std::vector<TensorType> infer_prelu_grad(const Node& node) {
+  require(node.input(0).shape == node.input(1).shape, node, "dy and x must have one shape");
+  return {node.input(0), node.input(2)};
+}
+
+std::vector<TensorType> infer_cast(const Node& node) {
+  static constexpr DType types[] = {DType::u8,   DType::i32, DType::i64, DType::f16,
+                                    DType::bf16, DType::f32, DType::f64};
+  TensorType type = node.input(0);
+  for (const DType dtype : types) {
+    if (name_of(dtype) == node.attributes.text("to")) type.dtype = dtype;
+  }
+  return {type};
+}
+
+Values vjp_add(Graph&, const Node&, const Values& dy) {
+  return {dy[0], dy[0]};
+}
+
+Values vjp_mul(Graph&, const Node& node, const Values& dy) {
+  return {ops::mul(dy[0], node.inputs[1]), ops::mul(dy[0], node.inputs[0])};
+}
+
+Values vjp_scale(Graph&, const Node& node, const Values& dy) {
+  return {ops::scale(dy[0], node.attributes.number("factor"))};
+}
+
+Values vjp_scale_by(Graph&, const Node& node, const Values& dy) {
+  return {ops::scale_by(dy[0], node.inputs[1]), ops::sum(ops::mul(dy[0], node.inputs[0]))};
+}
+
+Values vjp_relu(Graph&, const Node& node, const Values& dy) {
+  return {ops::relu_grad(dy[0], node.inputs[0])};
+}
+
+Values vjp_prelu(Graph&, const Node& node, const Values& dy) {
+  const auto [dx, dslope] = ops::prelu_grad(dy[0], node.inputs[0], node.inputs[1]);
+  return {dx, dslope};
+}
+
+Values vjp_cast(Graph&, const Node& node, const Values& dy) {
+  return {ops::cast(dy[0], node.input(0).dtype)};
+}
+
+// The mask depends on (seed, step, element) alone, so the backward draws it again.
+Values vjp_dropout(Graph& graph, const Node& node, const Values& dy) {
+  return {graph.emit(*node.op, {dy[0], node.inputs[1]}, node.attributes, node.name), Value()};
+}
+
+const OpDef add_op{.name = "add", .infer = infer_same, .vjp = vjp_add};
+const OpDef mul_op{.name = "mul", .infer = infer_same, .vjp = vjp_mul};
+const OpDef scale_op{.name = "scale", .infer = like_first, .vjp = vjp_scale};
+const OpDef scale_by_op{.name = "scale_by", .infer = infer_scalar_factor, .vjp = vjp_scale_by};
+const OpDef relu_op{.name = "relu", .infer = like_first, .vjp = vjp_relu};
+const OpDef relu_grad_op{.name = "relu_grad", .infer = infer_same};
+const OpDef prelu_op{.name = "prelu", .infer = infer_prelu, .vjp = vjp_prelu};
+const OpDef prelu_grad_op{.name = "prelu_grad", .infer = infer_prelu_grad};
+const OpDef cast_op{.name = "cast", .infer = infer_cast, .vjp = vjp_cast};
+const OpDef dropout_op{.name = "dropout", .infer = like_first, .vjp = vjp_dropout};
+
+}  // namespace
+
+namespace ops {
+
+Value add(Value a, Value b) {
+  return a.graph().emit(add_op, {a, b});
+}
+Value mul(Value a, Value b) {
+  return a.graph().emit(mul_op, {a, b});
+}
+Value scale(Value x, double factor) {
+  return x.graph().emit(scale_op, {x}, {{"factor", factor}});
+}
+Value scale_by(Value x, Value factor) {
+  return x.graph().emit(scale_by_op, {x, factor});
+}
+Value relu(Value x) {
+  return x.graph().emit(relu_op, {x});
+}
+Value relu_grad(Value dy, Value x) {
+  return x.graph().emit(relu_grad_op, {dy, x});
+}
+Value prelu(Value x, Value slope) {
+  return x.graph().emit(prelu_op, {x, slope});
+}
+PReluGrad prelu_grad(Value dy, Value x, Value slope) {
+  const Value dx = x.graph().emit(prelu_grad_op, {dy, x, slope});
+  return {dx, dx.sibling(1)};
+}
+Value cast(Value x, DType to) {
+  if (x.dtype() == to) return x;
+  return x.graph().emit(cast_op, {x}, {{"to", std::string(name_of(to))}});
+}
+Value dropout(Value x, double p, Value step, std::uint64_t seed, std::int64_t first_sample) {
+  if (p == 0) return x;
+  return x.graph().emit(
+      dropout_op, {x, step},
+      {{"p", p}, {"seed", static_cast<std::int64_t>(seed)}, {"first_sample", first_sample}});
+}
+
+}  // namespace ops
+}  // namespace ftrain

@@ -1,0 +1,176 @@
+#include "core/ops/normalization.h"
+
+#include "core/ops/sums.h"
+#include "ftrain/graph/opdef.h"
+
+namespace ftrain {
+namespace {
+
+using Values = std::vector<Value>;
+
+std::vector<TensorType> infer_moments(const Node& node) {
+  const Shape& x = node.input(0).shape;
+  const std::int64_t groups = node.attributes.integer("groups");
+  require(x.rank() == 4 || x.rank() == 2, node, "x must be [N, C, H, W] or [N, C]");
+  require(groups > 0 && x[0] % groups == 0, node, "the batch must be a multiple of the groups");
+  const TensorType type{sum_type(node.input(0).dtype), Shape{groups, x[1]}};
+  return {type, type};
+}
+
+void require_norm_operands(const Node& node, std::size_t x, std::size_t mean) {
+  const Shape& shape = node.input(x).shape;
+  const Shape& moments = node.input(mean).shape;
+  require(shape.rank() == 4 || shape.rank() == 2, node, "x must be [N, C, H, W] or [N, C]");
+  require(moments.rank() == 2 && moments[1] == shape[1] && shape[0] % moments[0] == 0, node,
+          "the moments must be [groups, C]");
+}
+
+std::vector<TensorType> infer_batch_norm(const Node& node) {
+  require_norm_operands(node, 0, 1);
+  const Shape channels{node.input(0).shape[1]};
+  require(node.input(3).shape == channels && node.input(4).shape == channels, node,
+          "gamma and beta must be [C]");
+  return {node.input(0)};
+}
+
+std::vector<TensorType> infer_fixed(const Node& node) {
+  const Shape channels{node.input(0).shape[1]};
+  for (std::size_t i = 1; i < 5; ++i) {
+    require(node.input(i).shape == channels, node, "statistics, gamma and beta must be [C]");
+  }
+  return {node.input(0)};
+}
+
+std::vector<TensorType> infer_sums(const Node& node) {
+  require_norm_operands(node, 1, 2);
+  return {node.input(2), node.input(2)};
+}
+
+std::vector<TensorType> like_first(const Node& node) {
+  return {node.input(0)};
+}
+
+std::vector<TensorType> infer_running(const Node& node) {
+  require(node.input(0).shape == Shape{node.input(2).shape[1]}, node,
+          "running statistics must be [C] and moments [groups, C]");
+  return {};
+}
+
+std::vector<TensorType> infer_sum_groups(const Node& node) {
+  return {{node.input(0).dtype, Shape{node.input(0).shape[1]}}};
+}
+
+std::vector<TensorType> infer_normalize(const Node& node) {
+  const Shape& x = node.input(0).shape;
+  require(x.rank() == 2, node, "x must be [N, D]");
+  return {node.input(0), {node.input(0).dtype, Shape{x[0]}}};
+}
+
+Values vjp_batch_norm(Graph&, const Node& node, const Values& dy) {
+  const Value x = node.inputs[0], gamma = node.inputs[3];
+  const ops::Moments moments{node.inputs[1], node.inputs[2]};
+  const ops::BatchNorm options{node.attributes.number("eps"), node.attributes.integer("ranks")};
+  const ops::BatchNormSums local = ops::batch_norm_sums(dy[0], x, moments, options.eps);
+  const Values all = ops::all_reduce_sum({local.gamma, local.beta}, options.ranks);
+  const Value dx = ops::batch_norm_input_grad(dy[0], x, moments, gamma, {all[0], all[1]}, options);
+  return {dx, {}, {}, ops::sum_groups(local.gamma), ops::sum_groups(local.beta)};
+}
+
+Values vjp_fixed(Graph&, const Node& node, const Values& dy) {
+  const double eps = node.attributes.number("eps");
+  const Value dx = ops::batch_norm_fixed_input_grad(dy[0], node.inputs[2], node.inputs[3], eps);
+  // gamma and beta keep gradients too, by the sums over one group with the fixed moments.
+  const std::int64_t channels = node.input(1).shape[0];
+  const ops::Moments fixed{ops::reshape(node.inputs[1], {1, channels}),
+                           ops::reshape(node.inputs[2], {1, channels})};
+  const ops::BatchNormSums sums = ops::batch_norm_sums(dy[0], node.inputs[0], fixed, eps);
+  return {dx, {}, {}, ops::sum_groups(sums.gamma), ops::sum_groups(sums.beta)};
+}
+
+// The norms are a by-product (margins read them); no gradient flows through them.
+Values vjp_normalize(Graph&, const Node& node, const Values& dy) {
+  const Value y(&dy[0].graph(), node.index, 0);
+  return {ops::normalize_grad(dy[0], y, y.sibling(1))};
+}
+
+const OpDef moments_op{.name = "batch_moments", .infer = infer_moments};
+const OpDef batch_norm_op{.name = "batch_norm", .infer = infer_batch_norm, .vjp = vjp_batch_norm};
+const OpDef fixed_op{.name = "batch_norm_fixed", .infer = infer_fixed, .vjp = vjp_fixed};
+const OpDef sums_op{.name = "batch_norm_sums", .infer = infer_sums};
+const OpDef input_grad_op{.name = "batch_norm_input_grad", .infer = like_first};
+const OpDef fixed_grad_op{.name = "batch_norm_fixed_input_grad", .infer = like_first};
+const OpDef running_op{.name = "update_running", .infer = infer_running, .writes = [](const Node&) {
+                         return std::vector<int>{0, 1};
+                       }};
+// mean_i and var_i of `ranks` ranks -> var_i + (mean_i - mean)^2, the part of one rank.
+const OpDef spread_op{.name = "moment_spread", .infer = like_first};
+const OpDef sum_groups_op{.name = "sum_groups", .infer = infer_sum_groups};
+const OpDef normalize_op{.name = "normalize", .infer = infer_normalize, .vjp = vjp_normalize};
+const OpDef normalize_grad_op{.name = "normalize_grad", .infer = like_first};
+
+}  // namespace
+
+namespace ops {
+
+Moments batch_moments(Value x, std::int64_t groups) {
+  const Value mean = x.graph().emit(moments_op, {x}, {{"groups", groups}});
+  return {mean, mean.sibling(1)};
+}
+
+Value batch_norm(Value x, Moments moments, Value gamma, Value beta, const BatchNorm& options) {
+  return x.graph().emit(batch_norm_op, {x, moments.mean, moments.variance, gamma, beta},
+                        {{"eps", options.eps}, {"ranks", options.ranks}});
+}
+
+Value batch_norm_fixed(Value x, Value mean, Value variance, Value gamma, Value beta, double eps) {
+  return x.graph().emit(fixed_op, {x, mean, variance, gamma, beta}, {{"eps", eps}});
+}
+
+BatchNormSums batch_norm_sums(Value dy, Value x, Moments moments, double eps) {
+  const Value dgamma =
+      x.graph().emit(sums_op, {dy, x, moments.mean, moments.variance}, {{"eps", eps}});
+  return {dgamma, dgamma.sibling(1)};
+}
+
+Value batch_norm_input_grad(Value dy, Value x, Moments moments, Value gamma, BatchNormSums sums,
+                            const BatchNorm& options) {
+  return x.graph().emit(input_grad_op,
+                        {dy, x, moments.mean, moments.variance, gamma, sums.gamma, sums.beta},
+                        {{"eps", options.eps}, {"ranks", options.ranks}});
+}
+
+Value batch_norm_fixed_input_grad(Value dy, Value variance, Value gamma, double eps) {
+  return dy.graph().emit(fixed_grad_op, {dy, variance, gamma}, {{"eps", eps}});
+}
+
+Moments combine_moments(Moments local, std::int64_t ranks) {
+  if (ranks == 1) return local;
+  const double share = 1.0 / static_cast<double>(ranks);
+  const Value mean = scale(all_reduce_sum(local.mean, ranks), share);
+  const Value spread = mean.graph().emit(spread_op, {local.variance, local.mean, mean});
+  return {mean, scale(all_reduce_sum(spread, ranks), share)};
+}
+
+void update_running(Value running_mean, Value running_variance, Moments moments, Value ok,
+                    double momentum, std::int64_t count) {
+  running_mean.graph().emit(running_op,
+                            {running_mean, running_variance, moments.mean, moments.variance, ok},
+                            {{"momentum", momentum}, {"count", count}});
+}
+
+Value sum_groups(Value x) {
+  if (x.shape()[0] == 1) return reshape(x, {x.shape()[1]});
+  return x.graph().emit(sum_groups_op, {x});
+}
+
+Normalized normalize(Value x) {
+  const Value rows = x.graph().emit(normalize_op, {x});
+  return {rows, rows.sibling(1)};
+}
+
+Value normalize_grad(Value dy, Value y, Value norms) {
+  return dy.graph().emit(normalize_grad_op, {dy, y, norms});
+}
+
+}  // namespace ops
+}  // namespace ftrain

@@ -1,0 +1,86 @@
+// Plugins by kind and name.
+//
+// A plugin's setup function is handed a Registry and adds what it offers; nothing registers itself
+// at load time. `ensure<T>(name)` loads the shared library NAME.so when no plugin of that name is
+// there yet. Ownership: created things belong to the caller; the registry lives as long as the
+// process's last plugin object. Threads: not for concurrent use while libraries are loaded.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ftrain/base/error.h"
+#include "ftrain/config/table.h"
+#include "ftrain/plugin/api.h"
+
+namespace ftrain {
+
+// An interface that plugins implement names its kind: `static constexpr const char* kind =
+// "backbone";` which is also the table of the job that names the plugin.
+template <class T>
+concept PluginInterface = std::derived_from<T, Configurable> && requires {
+  { T::kind } -> std::convertible_to<const char*>;
+};
+
+class FTRAIN_API Registry {
+ public:
+  struct Entry {
+    std::string kind, name, doc;
+    std::filesystem::path library;  // empty: built into the process (tests)
+    std::function<std::unique_ptr<Configurable>()> create;
+  };
+
+  // Plugin libraries are searched in these folders, in order, then in $FTRAIN_PLUGIN_PATH
+  // (colon-separated), then in the installation's own folder.
+  explicit Registry(std::vector<std::filesystem::path> folders = {});
+  ~Registry();
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  // What a plugin's setup calls. `doc` is one line. A second plugin of one kind and name is a
+  // PluginError that names both libraries.
+  template <PluginInterface Interface, std::derived_from<Interface> T>
+  void add(std::string name, std::string doc) {
+    add_entry({Interface::kind, std::move(name), std::move(doc), {}, [] {
+                 return std::unique_ptr<Configurable>(static_cast<Configurable*>(new T()));
+               }});
+  }
+
+  // A new T of that name, configured from `table` (whose key `plugin` and the keys in `others` are
+  // left to the caller). Loads NAME.so first if need be. PluginError with the searched folders and
+  // near names when there is none.
+  template <PluginInterface Interface>
+  std::unique_ptr<Interface> create(const std::string& name, const Table& table,
+                                    std::vector<std::string> others = {}) {
+    return std::unique_ptr<Interface>(static_cast<Interface*>(
+        create_entry(Interface::kind, name, table, std::move(others)).release()));
+  }
+  // The plugin that `[kind] plugin = "..."` of the job names.
+  template <PluginInterface Interface>
+  std::unique_ptr<Interface> create(const Job& job, std::vector<std::string> others = {}) {
+    const Table table = job.root().table(Interface::kind);
+    return create<Interface>(table.text("plugin"), table, std::move(others));
+  }
+
+  // Loads every library of the searched folders: for `ftrain plugins`. Libraries that refuse are
+  // reported in `refused` as "file: reason".
+  void load_all(std::vector<std::string>* refused = nullptr);
+  const std::vector<Entry>& entries() const;
+  const std::vector<std::filesystem::path>& folders() const;
+  // The libraries that were loaded so far, by path.
+  std::vector<std::filesystem::path> libraries() const;
+
+ private:
+  void add_entry(Entry entry);
+  std::unique_ptr<Configurable> create_entry(const std::string& kind, const std::string& name,
+                                             const Table& table, std::vector<std::string> others);
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ftrain

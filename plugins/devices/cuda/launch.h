@@ -1,4 +1,0 @@
-// The one way in which kernels are started, shared with the heads' and optimizers' device code.
-#pragma once
-
-#include "core/runtime/cuda_launch.cuh"
