@@ -77,11 +77,8 @@ std::vector<std::string> class_center_nodes(const Program& program) {
   std::vector<std::string> lines;
   for (std::int32_t i = 0; i < program.graph->size(); ++i) {
     const Node& node = program.graph->node(i);
-    const std::string_view op = node.op->name;
-    const bool about_classes = op.find("class_center") != std::string_view::npos ||
-                               op == "sample_classes" || op == "margin_loss";
-    if (!about_classes) continue;
-    std::string line(op);
+    if (node.op->concern != Concern::class_centers) continue;
+    std::string line(node.op->name);
     const KernelDef* def = program.kernels[static_cast<std::size_t>(i)].def;
     if (def != nullptr) line += " by " + std::string(def->name);
     for (const TensorType& output : node.outputs) line += " " + output.text();
@@ -234,7 +231,7 @@ std::string plan_json(const StepPlan& plan, const Job& job) {
                                {"op", std::string(node.op->name)},
                                {"name", node.name},
                                {"kernel", std::string(choice.def->name)},
-                               {"flops", flops_of(node)},
+                               {"flops", cost_of(node).flops},
                                {"measured", std::move(measured)},
                                {"refused", std::move(refused)}});
   }

@@ -28,7 +28,7 @@ double all_flops_of(const Node& node) {
     const double products = forward ? 1 : node.inputs[8].valid() ? 2 : 3;
     return 2 * products * static_cast<double>(features.elements() * classes);
   }
-  return flops_of(node);
+  return cost_of(node).flops;
 }
 
 double bytes_of(const Node& node) {

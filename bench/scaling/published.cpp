@@ -92,8 +92,8 @@ double predict(const Published& row, const Description& cluster) {
   compute.backward = rest * 2 / 3;
   compute.centers = walk(count);
 
-  using Kind = Collective::Kind;
-  std::vector<Collective> collectives{{Kind::all_reduce, 4 * network.parameters, true}};
+  using Kind = ftrain::Collective;
+  std::vector<Exchange> collectives{{Kind::all_reduce, 4 * network.parameters, true}};
   if (replicated) {
     collectives.push_back({Kind::all_reduce, centers, false});
   } else {

@@ -12,7 +12,7 @@ std::vector<bool> kept_nodes(const Graph& graph) {
   std::vector<bool> kept(static_cast<std::size_t>(graph.size()), false);
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
-    if (node.op->leaf || node.op->collective || node.inputs.empty()) continue;
+    if (node.op->leaf || is_collective(node) || node.inputs.empty()) continue;
     kept[static_cast<std::size_t>(i)] =
         std::all_of(node.inputs.begin(), node.inputs.end(), [&](const Value& input) {
           return !input.valid() || graph.state_of(input) != nullptr ||

@@ -16,8 +16,8 @@ class Neighbours : Fusion {
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const Node& node = old_.node(i);
-      if (is(node, "prelu")) match_prelu(node);
-      if (is(node, "add")) match_add(node);
+      if (is(node, ops::def::prelu)) match_prelu(node);
+      if (is(node, ops::def::add)) match_add(node);
     }
     return rebuilt();
   }
@@ -33,8 +33,8 @@ class Neighbours : Fusion {
     Block b;
     b.prelu = &prelu;
     b.norm = &prelu.inputs[0].node();
-    const bool fixed = is(*b.norm, "batch_norm_fixed");
-    if (!fixed && !is(*b.norm, "batch_norm")) return;
+    const bool fixed = is(*b.norm, ops::def::batch_norm_fixed);
+    if (!fixed && !is(*b.norm, ops::def::batch_norm)) return;
     if (!free(*b.norm) || !taken_by_kernels(b.norm->input(0))) return;
     const Value z = prelu.inputs[0];
     std::vector<std::int32_t> uses = uses_at(z);
@@ -61,7 +61,7 @@ class Neighbours : Fusion {
   // Whether node `user` is prelu's gradient, and what uses its dz is the batch norm's gradient.
   bool match_backward(Block& b, std::int32_t user) const {
     b.prelu_grad = &old_.node(user);
-    if (!is(*b.prelu_grad, "prelu_grad") || b.prelu_grad->inputs[1] != b.prelu->inputs[0] ||
+    if (!is(*b.prelu_grad, ops::def::prelu_grad) || b.prelu_grad->inputs[1] != b.prelu->inputs[0] ||
         b.prelu_grad->inputs[2] != b.prelu->inputs[1] ||
         b.prelu_grad->input(0) != b.norm->input(0)) {
       return false;
@@ -70,8 +70,8 @@ class Neighbours : Fusion {
     if (fetched(dz)) return false;
     for (const std::int32_t use : uses_at(dz)) {
       const Node& node = old_.node(use);
-      const bool sums = is(node, "batch_norm_sums");
-      if (!sums && !is(node, "batch_norm_input_grad")) return false;
+      const bool sums = is(node, ops::def::batch_norm_sums);
+      if (!sums && !is(node, ops::def::batch_norm_input_grad)) return false;
       const Node*& place = sums ? b.sums : b.input_grad;
       if (place || node.inputs[0] != dz || !same_norm(node, *b.norm)) return false;
       place = &node;
@@ -83,7 +83,8 @@ class Neighbours : Fusion {
     for (std::size_t i = 0; i < 3; ++i) {
       if (gradient.inputs[i + 1] != norm.inputs[i]) return false;
     }
-    if (is(gradient, "batch_norm_input_grad") && gradient.inputs[4] != norm.inputs[3]) return false;
+    if (is(gradient, ops::def::batch_norm_input_grad) && gradient.inputs[4] != norm.inputs[3])
+      return false;
     return gradient.attributes.number("eps") == norm.attributes.number("eps");
   }
 
@@ -113,9 +114,9 @@ class Neighbours : Fusion {
     for (const std::size_t side : {0u, 1u}) {
       const Value inner = add.inputs[side], other = add.inputs[1 - side];
       const Node& norm = inner.node();
-      const bool fixed = is(norm, "batch_norm_fixed");
-      const bool gradient = is(norm, "batch_norm_input_grad");
-      if (!fixed && !gradient && !is(norm, "batch_norm")) continue;
+      const bool fixed = is(norm, ops::def::batch_norm_fixed);
+      const bool gradient = is(norm, ops::def::batch_norm_input_grad);
+      if (!fixed && !gradient && !is(norm, ops::def::batch_norm)) continue;
       const TensorType& x = norm.input(gradient ? 1 : 0);
       if (!free(norm) || fetched(inner) || uses_at(inner).size() != 1) continue;
       if (!taken_by_kernels(x) || other.type() != x || norm.input(0) != x) continue;

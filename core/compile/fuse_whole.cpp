@@ -12,11 +12,13 @@ class WholeNorms : Fusion {
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const Node& node = old_.node(i);
-      if (is(node, "batch_norm") || is(node, "batch_norm_prelu") || is(node, "batch_norm_add")) {
+      if (is(node, ops::def::batch_norm) || is(node, ops::def::batch_norm_prelu) ||
+          is(node, ops::def::batch_norm_add)) {
         match_norm(node);
       }
-      if (is(node, "batch_norm_input_grad") || is(node, "batch_norm_prelu_input_grad") ||
-          is(node, "batch_norm_input_grad_add")) {
+      if (is(node, ops::def::batch_norm_input_grad) ||
+          is(node, ops::def::batch_norm_prelu_input_grad) ||
+          is(node, ops::def::batch_norm_input_grad_add)) {
         match_gradient(node);
       }
     }
@@ -26,7 +28,7 @@ class WholeNorms : Fusion {
  private:
   void match_norm(const Node& norm) {
     const Node& moments = norm.inputs[1].node();
-    if (!is(moments, "batch_moments") || norm.attributes.integer("ranks") != 1) return;
+    if (!is(moments, ops::def::batch_moments) || norm.attributes.integer("ranks") != 1) return;
     if (norm.inputs[1] != first(moments) || norm.inputs[2] != first(moments).sibling(1)) return;
     if (moments.inputs[0] != norm.inputs[0] || !taken_by_kernels(norm.input(0))) return;
     std::vector<const Node*> moved;
@@ -40,9 +42,9 @@ class WholeNorms : Fusion {
           const ops::WholeOptions options{norm.attributes.number("eps"),
                                           moments.attributes.integer("groups")};
           const ops::WholeNorm whole =
-              is(norm, "batch_norm_prelu")
+              is(norm, ops::def::batch_norm_prelu)
                   ? ops::batch_norm_whole_prelu(x, affine, now(norm.inputs[5]), options)
-              : is(norm, "batch_norm_add")
+              : is(norm, ops::def::batch_norm_add)
                   ? ops::batch_norm_whole_add(x, affine, now(norm.inputs[5]), options)
                   : ops::batch_norm_whole(x, affine, options);
           map(norm, 0, whole.y);
@@ -53,10 +55,13 @@ class WholeNorms : Fusion {
   }
 
   void match_gradient(const Node& gradient) {
-    const bool prelu = is(gradient, "batch_norm_prelu_input_grad");
+    const bool prelu = is(gradient, ops::def::batch_norm_prelu_input_grad);
     const std::size_t at = prelu ? 7 : 5;
     const Node& sums = gradient.inputs[at].node();
-    if (!is(sums, prelu ? "batch_norm_prelu_sums" : "batch_norm_sums") || !free(sums)) return;
+    if (!is(sums, prelu ? ops::def::batch_norm_prelu_sums : ops::def::batch_norm_sums) ||
+        !free(sums)) {
+      return;
+    }
     if (gradient.attributes.integer("ranks") != 1 || gradient.inputs[at] != first(sums) ||
         gradient.inputs[at + 1] != first(sums).sibling(1) ||
         gradient.attributes.number("eps") != sums.attributes.number("eps")) {
@@ -84,7 +89,7 @@ class WholeNorms : Fusion {
           }
           const Value dy = now(gradient.inputs[0]);
           const ops::NormGrad whole =
-              is(gradient, "batch_norm_input_grad_add")
+              is(gradient, ops::def::batch_norm_input_grad_add)
                   ? ops::batch_norm_grad_add(dy, norm, now(gradient.inputs[7]))
                   : ops::batch_norm_grad(dy, norm);
           map(gradient, 0, whole.x);
@@ -104,8 +109,9 @@ class NormPairs : Fusion {
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const Node& node = old_.node(i);
-      if (is(node, "batch_norm_whole")) match_norms(node);
-      if (is(node, "batch_norm_grad") || is(node, "batch_norm_prelu_grad")) match_gradients(node);
+      if (is(node, ops::def::batch_norm_whole)) match_norms(node);
+      if (is(node, ops::def::batch_norm_grad) || is(node, ops::def::batch_norm_prelu_grad))
+        match_gradients(node);
     }
     return rebuilt();
   }
@@ -113,8 +119,9 @@ class NormPairs : Fusion {
  private:
   void match_norms(const Node& second) {
     const Node& one = second.inputs[0].node();
-    const bool prelu = is(one, "batch_norm_whole_prelu");
-    if ((!prelu && !is(one, "batch_norm_whole_add")) || second.inputs[0] != first(one)) return;
+    const bool prelu = is(one, ops::def::batch_norm_whole_prelu);
+    if ((!prelu && !is(one, ops::def::batch_norm_whole_add)) || second.inputs[0] != first(one))
+      return;
     const std::int64_t groups = one.attributes.integer("groups");
     std::vector<const Node*> moved;
     if (second.attributes.integer("groups") != groups || !free(one)) return;
@@ -143,8 +150,8 @@ class NormPairs : Fusion {
 
   void match_gradients(const Node& inner) {
     const Node& before = inner.inputs[0].node();
-    const bool through_norm = is(before, "batch_norm_grad_add");
-    if ((!through_norm && !is(before, "add")) || inner.inputs[0] != first(before)) return;
+    const bool through_norm = is(before, ops::def::batch_norm_grad_add);
+    if ((!through_norm && !is(before, ops::def::add)) || inner.inputs[0] != first(before)) return;
     for (const std::size_t i : {0u, 1u}) {
       if (before.input(i) != inner.input(1)) return;
     }
@@ -178,7 +185,7 @@ class NormPairs : Fusion {
                            .beta = {},
                            .slope = {},
                            .eps = node.attributes.number("eps")};
-    if (is(node, "batch_norm_prelu_grad")) {
+    if (is(node, ops::def::batch_norm_prelu_grad)) {
       norm.beta = now(node.inputs[5]);
       norm.slope = now(node.inputs[6]);
     }

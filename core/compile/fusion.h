@@ -16,6 +16,7 @@
 #include "core/compile/passes.h"
 #include "core/ops/fused.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 
@@ -41,12 +42,13 @@ class Fusion {
   std::unique_ptr<Graph> rebuilt() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const auto& action = actions_[static_cast<std::size_t>(i)];
+      rebuild_.follow(old_.node(i));
       action ? action() : rebuild_.copy(old_.node(i));
     }
     return rebuild_.finish();
   }
 
-  static bool is(const Node& node, std::string_view op) { return node.op->name == op; }
+  static bool is(const Node& node, const OpDef& op) { return node.op == &op; }
 
   // Whether the kernels of fused norms take this activation.
   bool taken_by_kernels(const TensorType& x) const { return taken_by_kernels_(x); }
@@ -68,7 +70,8 @@ class Fusion {
       for (const std::int32_t use : uses) {
         if (use >= end.index) continue;
         const Node& user = old_.node(use);
-        if ((!is(user, "reshape") && !is(user, "sum_groups")) || !free(user)) return false;
+        if ((!is(user, ops::def::reshape) && !is(user, ops::def::sum_groups)) || !free(user))
+          return false;
         const auto& later = uses_at(first(user));
         if (std::any_of(later.begin(), later.end(), [&](auto i) { return i <= end.index; })) {
           return false;

@@ -7,8 +7,9 @@ namespace {
 
 const std::string row_major;
 
-// Ops whose operands need not share a layout.
-constexpr std::string_view separate_ops[] = {"squared_norm", "all_reduce", "broadcast"};
+Value operand(const Node& node, int i) {
+  return node.inputs[static_cast<std::size_t>(i)];
+}
 
 std::vector<TensorType> infer_reorder(const Node& node) {
   TensorType type = node.input(0);
@@ -22,9 +23,9 @@ std::vector<Value> same_elements(Graph&, const Node& node) {
 
 }  // namespace
 
-const OpDef reorder_op{.name = "reorder", .infer = infer_reorder, .twin = same_elements};
+const OpDef reorder_op{.name = "reorder", .infer = infer_reorder, .decomposition = same_elements};
 const OpDef relabel_op{
-    .name = "relabel", .infer = infer_reorder, .twin = same_elements, .view = true};
+    .name = "relabel", .infer = infer_reorder, .decomposition = same_elements, .view = true};
 
 LayoutPass::LayoutPass(const Graph& graph, const KernelList& kernels,
                        const KernelEnvironment& environment, const StateStore* store)
@@ -47,16 +48,13 @@ std::unique_ptr<Graph> LayoutPass::run() {
   find_updates();
   for (std::int32_t i = 0; i < old_.size(); ++i) {
     const Node& node = old_.node(i);
+    rebuild_.follow(node);
     if (node.op->leaf)
       leaf(node);
     else if (arrange(node))
       continue;
-    else if (node.op->name == "conv2d")
-      forward(node);
-    else if (node.op->name == "conv2d_input_grad")
-      input_grad(node);
-    else if (node.op->name == "conv2d_weight_grad")
-      weight_grad(node);
+    else if (node.op->convolution != nullptr)
+      convolution(node);
     else
       other(node);
   }
@@ -68,7 +66,7 @@ std::unique_ptr<Graph> LayoutPass::run() {
 void LayoutPass::find_updates() {
   for (std::int32_t i = 0; i < old_.size(); ++i) {
     const Node& node = old_.node(i);
-    const bool update = node.op->name == "optimizer_update";
+    const bool update = node.op->ordering == Ordering::update;
     for (const int w : written_inputs(node)) {
       const std::int32_t state = node.inputs[static_cast<std::size_t>(w)].node_index();
       if (!update)
@@ -140,24 +138,43 @@ std::vector<TensorType> LayoutPass::with_layout(const Node& node, const std::str
 
 // ---- convolutions
 
+void LayoutPass::convolution(const Node& node) {
+  const ConvolutionRoles& roles = *node.op->convolution;
+  if (roles.y == ConvolutionRoles::result)
+    forward(node);
+  else if (roles.x == ConvolutionRoles::result)
+    input_grad(node);
+  else
+    weight_grad(node);
+}
+
 void LayoutPass::forward(const Node& node) {
   const Images wanted = images(node);
-  arrange_weight(node.inputs[1], node);
-  const Value x = as(plain(node.inputs[0]), wanted.x);
-  emit(node, {x, weight(node.inputs[1])}, wanted.y);
+  const ConvolutionRoles& roles = *node.op->convolution;
+  arrange_weight(operand(node, roles.weight), node);
+  std::vector<Value> inputs(2);
+  inputs[static_cast<std::size_t>(roles.x)] = as(plain(operand(node, roles.x)), wanted.x);
+  inputs[static_cast<std::size_t>(roles.weight)] = weight(operand(node, roles.weight));
+  emit(node, std::move(inputs), wanted.y);
 }
 
 void LayoutPass::input_grad(const Node& node) {
   const Images wanted = images(node);
-  const Value dy = as(plain(node.inputs[0]), wanted.y);
-  emit(node, {dy, weight(node.inputs[1])}, wanted.x);
+  const ConvolutionRoles& roles = *node.op->convolution;
+  std::vector<Value> inputs(2);
+  inputs[static_cast<std::size_t>(roles.y)] = as(plain(operand(node, roles.y)), wanted.y);
+  inputs[static_cast<std::size_t>(roles.weight)] = weight(operand(node, roles.weight));
+  emit(node, std::move(inputs), wanted.x);
 }
 
 void LayoutPass::weight_grad(const Node& node) {
   const Images wanted = images(node);
-  const Value dy = as(plain(node.inputs[0]), wanted.y);
-  const Value x = as(plain(node.inputs[1]), wanted.x);
-  emit(node, {dy, x}, may_be_arranged(x.type()) ? made_weight(node) : row_major);
+  const ConvolutionRoles& roles = *node.op->convolution;
+  const Value x = as(plain(operand(node, roles.x)), wanted.x);
+  std::vector<Value> inputs(2);
+  inputs[static_cast<std::size_t>(roles.y)] = as(plain(operand(node, roles.y)), wanted.y);
+  inputs[static_cast<std::size_t>(roles.x)] = x;
+  emit(node, std::move(inputs), may_be_arranged(x.type()) ? made_weight(node) : row_major);
 }
 
 // States as they lie (the kernel rearranges inside where it must), other weights row-major.
@@ -197,11 +214,7 @@ void LayoutPass::other(const Node& node) {
   for (const Value& input : node.inputs) {
     inputs.push_back(input.valid() ? plain(input) : Value());
   }
-  if (std::find(std::begin(separate_ops), std::end(separate_ops), node.op->name) !=
-          std::end(separate_ops) &&
-      keep(node, inputs)) {
-    return;
-  }
+  if (node.op->ordering == Ordering::separate && keep(node, inputs)) return;
   const std::string layout = common_layout(node, inputs);
   if (!layout.empty() && !node.op->view && try_layout(node, inputs, layout)) return;
   const std::vector<int> written = written_inputs(node);
@@ -238,8 +251,8 @@ bool LayoutPass::try_layout(const Node& node, const std::vector<Value>& inputs,
     if (!exists(type)) return false;
     arranged.push_back(as(value, layout));
   }
-  const Node tried{node.op,   arranged,  node.attributes, with_layout(node, layout),
-                   node.name, node.index};
+  const Node tried{node.op,   arranged,   node.attributes, with_layout(node, layout),
+                   node.name, node.index, node.stage};
   for (const TensorType& type : tried.outputs) {
     if (!type.layout.empty() && !exists(type)) return false;
   }
@@ -250,7 +263,7 @@ bool LayoutPass::try_layout(const Node& node, const std::vector<Value>& inputs,
 
 // Each operand in its own layout, and each output in that of the operand of its number.
 bool LayoutPass::keep(const Node& node, const std::vector<Value>& inputs) {
-  Node tried{node.op, inputs, node.attributes, node.outputs, node.name, node.index};
+  Node tried{node.op, inputs, node.attributes, node.outputs, node.name, node.index, node.stage};
   for (std::size_t o = 0; o < tried.outputs.size(); ++o) {
     if (tried.outputs[o].shape == tried.input(o).shape) {
       tried.outputs[o].layout = tried.input(o).layout;

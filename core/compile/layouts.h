@@ -70,6 +70,7 @@ class FTRAIN_API LayoutPass {
  private:
   void find_updates();
   void leaf(const Node& node);
+  void convolution(const Node& node);
   void forward(const Node& node);
   void input_grad(const Node& node);
   void weight_grad(const Node& node);

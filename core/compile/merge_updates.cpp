@@ -52,7 +52,7 @@ std::vector<int> writes_many(const Node& node) {
   return written;
 }
 
-std::vector<Value> twin_many(Graph&, const Node& node) {
+std::vector<Value> decompose_many(Graph&, const Node& node) {
   const ManyUpdates many(node);
   for (std::size_t t = 0; t < many.tensors; ++t) {
     const auto at = node.inputs.begin() + static_cast<std::ptrdiff_t>(many.parameter(t));
@@ -64,12 +64,23 @@ std::vector<Value> twin_many(Graph&, const Node& node) {
   return {};
 }
 
-const OpDef many_op{
-    .name = "optimizer_update_many", .infer = infer_many, .twin = twin_many, .writes = writes_many};
+}  // namespace
+
+namespace ops::def {
+const OpDef optimizer_update_many{.name = "optimizer_update_many",
+                                  .infer = infer_many,
+                                  .decomposition = decompose_many,
+                                  .writes = writes_many,
+                                  .operands = "rate ok coefficient tensor ...",
+                                  .ordering = Ordering::separate,
+                                  .concern = Concern::update};
+}  // namespace ops::def
+
+namespace {
 
 // What the kernel of many takes.
 bool mergeable(const Node& node) {
-  if (node.op->name != "optimizer_update" || node.inputs.size() > first_slot + most_slots) {
+  if (node.op != &ops::def::optimizer_update || node.inputs.size() > first_slot + most_slots) {
     return false;
   }
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -134,6 +145,7 @@ class Pass {
         continue;
       }
       const Node& first = *group.front();
+      rebuild_.follow(first);
       std::vector<TensorUpdate> tensors;
       for (const Node* const node : group) {
         TensorUpdate& tensor =
@@ -178,7 +190,7 @@ void optimizer_update_many(const std::vector<TensorUpdate>& tensors, Value rate,
     for (const TensorUpdate& tensor : tensors) inputs.push_back(tensor.copy);
     attributes.set("copies", true);
   }
-  rate.graph().emit(many_op, std::move(inputs), std::move(attributes));
+  rate.graph().emit(ops::def::optimizer_update_many, std::move(inputs), std::move(attributes));
 }
 
 std::unique_ptr<Graph> merge_updates(const Graph& graph) {

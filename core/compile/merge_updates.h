@@ -31,6 +31,10 @@ struct FTRAIN_API ManyUpdates {
   std::size_t copy(std::size_t t) const { return parameter(tensors) + t; }
 };
 
+namespace ops::def {
+FTRAIN_API extern const OpDef optimizer_update_many;
+}
+
 struct TensorUpdate {
   Value parameter, gradient;
   std::vector<Value> slots;

@@ -69,7 +69,7 @@ std::vector<std::int32_t> first_waits(const Graph& graph) {
   std::vector<std::int32_t> user(first.size(), graph.size());
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
-    if (node.op->view || node.op->collective) continue;
+    if (node.op->view || is_collective(node)) continue;
     for (Value input : node.inputs) {
       if (!input.valid()) continue;
       while (input.node().op->view) input = input.node().inputs[0];
@@ -79,7 +79,7 @@ std::vector<std::int32_t> first_waits(const Graph& graph) {
   }
   std::int32_t next = graph.size();
   for (std::int32_t i = graph.size(); i-- > 0;) {
-    if (!graph.node(i).op->collective) continue;
+    if (!is_collective(graph.node(i))) continue;
     next = std::min(next, user[static_cast<std::size_t>(i)]);
     first[static_cast<std::size_t>(i)] = next;
   }

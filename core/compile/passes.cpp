@@ -26,18 +26,25 @@ Value Rebuild::operator[](Value old) const {
   return mapped_[node][output];
 }
 
+void Rebuild::follow(const Node& node) {
+  graph_->set_stage(node.stage);
+}
+
 void Rebuild::copy(const Node& node) {
   const Value old(const_cast<Graph*>(&old_), node.index, 0);
   if (const Graph::State* state = old_.state_of(old)) {
+    follow(node);
     map(old, graph_->state(state->spec));
     return;
   }
   if (node.op->leaf) {
+    follow(node);
     map(old, graph_->input(node.name, node.outputs[0]));
     return;
   }
   std::vector<Value> inputs;
   for (const Value& input : node.inputs) inputs.push_back((*this)[input]);
+  follow(node);
   const Value made = graph_->emit(*node.op, std::move(inputs), node.attributes, node.name);
   // Types may carry a layout that infer does not know of.
   Node& copied = graph_->node(made.node_index());
@@ -103,7 +110,7 @@ std::unique_ptr<Graph> merge_common(const Graph& graph) {
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
     const std::vector<int> written = written_inputs(node);
-    if (node.op->leaf || node.op->collective || !written.empty()) {
+    if (node.op->leaf || is_collective(node) || !written.empty()) {
       rebuild.copy(node);
       for (const int w : written) {
         const Value state = node.inputs[static_cast<std::size_t>(w)];
@@ -111,7 +118,8 @@ std::unique_ptr<Graph> merge_common(const Graph& graph) {
       }
       continue;
     }
-    std::string key = std::to_string(reinterpret_cast<std::uintptr_t>(node.op));
+    std::string key = std::to_string(reinterpret_cast<std::uintptr_t>(node.op)) + '@' +
+                      std::to_string(node.stage.micro_batch);
     for (const Value& input : node.inputs) {
       const Value now = rebuild[input];
       key += '|' + std::to_string(now.node_index()) + '.' + std::to_string(now.output());
@@ -144,12 +152,6 @@ std::unique_ptr<Graph> merge_common(const Graph& graph) {
 
 namespace {
 
-// Little work beside what makes its inputs: a gradient's last steps on the way to its reduction.
-bool is_light(const Node& node) {
-  const std::string_view op = node.op->name;
-  return node.op->view || op == "add" || op == "scale" || op == "cast";
-}
-
 // The nodes that advance: collectives, and light ones whose every user advances.
 std::vector<char> advancing_nodes(const Graph& graph) {
   const auto uses = uses_of(graph);
@@ -160,8 +162,8 @@ std::vector<char> advancing_nodes(const Graph& graph) {
   for (std::int32_t i = graph.size(); i-- > 0;) {
     const Node& node = graph.node(i);
     char& mine = advances[static_cast<std::size_t>(i)];
-    bool all = node.op->collective || (is_light(node) && mine == 0);
-    if (all && !node.op->collective) {
+    bool all = is_collective(node) || (node.op->light && mine == 0);
+    if (all && !is_collective(node)) {
       for (const auto& users : uses[static_cast<std::size_t>(i)]) {
         all = all && !users.empty() && std::all_of(users.begin(), users.end(), [&](auto user) {
                 return advances[static_cast<std::size_t>(user)] == 1;
@@ -194,7 +196,7 @@ bool share_a_written_state(const Node& a, const Node& b) {
 
 bool needs_collective(const Node& node) {
   return std::any_of(node.inputs.begin(), node.inputs.end(), [](const Value& input) {
-    return input.valid() && owner_of(input).node().op->collective;
+    return input.valid() && is_collective(owner_of(input).node());
   });
 }
 

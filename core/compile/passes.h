@@ -21,6 +21,8 @@ class FTRAIN_API Rebuild {
 
   // Copies a node as it is (leaves too) with its inputs mapped.
   void copy(const Node& node);
+  // What is emitted from now on stands in the stage of this old node.
+  void follow(const Node& node);
   // From now on uses of old `from` become new `to`.
   void map(Value from, Value to);
   // What an old value became; invalid while it has not become anything.
@@ -45,8 +47,8 @@ FTRAIN_API std::vector<std::vector<std::vector<std::int32_t>>> uses_of(const Gra
 // Drops nodes that neither a fetch nor a write depends on. Leaves stay: they are the interface.
 FTRAIN_API std::unique_ptr<Graph> remove_dead(const Graph& graph);
 
-// Merges nodes with equal op, attributes and inputs, unless a state among the inputs is written in
-// between. Nodes that write or communicate are never merged.
+// Merges nodes of one micro-batch with equal op, attributes and inputs, unless a state among the
+// inputs is written in between. Nodes that write or communicate are never merged.
 FTRAIN_API std::unique_ptr<Graph> merge_common(const Graph& graph);
 
 // Moves every collective up to right behind what it needs, in the order in which their inputs are

@@ -9,30 +9,28 @@
 
 #include "core/compile/passes.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {
 
-bool is(const Node& node, std::string_view op) {
-  return node.op->name == op;
+bool is(const Node& node, const OpDef& op) {
+  return node.op == &op;
 }
 
 bool is_backward(const Node& node) {
-  return node.op->name.ends_with("_grad") || node.op->name.ends_with("_sums");
+  return node.stage.phase == Phase::backward;
 }
 
-// Where the parts of a step begin and, last, where the graph ends. A part cuts its samples out of
-// the step's inputs first, and the backward part of the one before is over then.
+// Where the micro-batches of a step begin and, last, where the graph ends.
 std::vector<std::int32_t> parts_of(const Graph& graph) {
   std::vector<std::int32_t> begins{0};
-  bool in_backward = false;
+  std::int32_t micro_batch = 0;
   for (std::int32_t i = 0; i < graph.size(); ++i) {
-    if (is_backward(graph.node(i))) {
-      in_backward = true;
-    } else if (in_backward && is(graph.node(i), "slice_rows")) {
-      begins.push_back(i);
-      in_backward = false;
-    }
+    const Node& node = graph.node(i);
+    if (node.op->leaf || node.stage.micro_batch == micro_batch) continue;
+    micro_batch = node.stage.micro_batch;
+    begins.push_back(i);
   }
   begins.push_back(graph.size());
   return begins;
@@ -64,18 +62,13 @@ struct Walk {
   // Never done twice: states would be written twice or be others by then, ranks would meet twice,
   // batch moments are costly to make and small to keep, and parts begin with slices.
   bool once_only(const Node& node) const {
-    return node.op->leaf || node.op->collective || is(node, "batch_moments") ||
-           is(node, "moment_spread") || is(node, "slice_rows") || !written_inputs(node).empty() ||
+    return node.op->leaf || is_collective(node) || node.op->recompute == Recompute::never ||
+           !written_inputs(node).empty() ||
            std::any_of(node.inputs.begin(), node.inputs.end(), [&](const Value& input) {
              return input.valid() && changing.contains(input.node_index());
            });
   }
 };
-
-bool spatial(const Node& weight_grad) {
-  const std::vector<std::int64_t> shape = weight_grad.attributes.integers("shape");
-  return weight_grad.attributes.integer("groups") == 1 && shape[2] * shape[3] > 1;
-}
 
 // By node: may the backward part make its first output again?
 using Again = std::vector<char>;
@@ -87,8 +80,7 @@ Again cheap_ones(const Walk& walk, bool sparingly) {
     return again[static_cast<std::size_t>(value.node_index())];
   };
   const auto passes_over_memory = [&](const Node& node) {
-    return !walk.once_only(node) &&
-           (is(node, "batch_norm") || is(node, "prelu") || is(node, "add")) &&
+    return !walk.once_only(node) && node.op->recompute == Recompute::cheap &&
            node.outputs[0].shape.rank() == 4;
   };
   for (std::int32_t i = walk.begin; i < walk.border; ++i) {
@@ -97,14 +89,15 @@ Again cheap_ones(const Walk& walk, bool sparingly) {
     bool wanted = false;
     for (const std::int32_t use : walk.uses[static_cast<std::size_t>(i)][0]) {
       const Node& user = walk.graph.node(use);
-      wanted |= is(user, "conv2d_weight_grad") ? spatial(user) : is(user, "batch_norm_sums");
+      wanted |= user.op->outlasts_recompute != nullptr && user.op->outlasts_recompute(user);
     }
     if (sparingly && !wanted) continue;
     at(Value(const_cast<Graph*>(&walk.graph), i, 0)) = 1;
     // What it is made of stays where PReLU's gradient keeps it; a batch norm's output z is not
     // stored for that (fused kernels make z from x), nor is what only this one uses.
     for (const Value& input : node.inputs) {
-      if (input.valid() && is(input.node(), "batch_norm") && passes_over_memory(input.node())) {
+      if (input.valid() && is(input.node(), ops::def::batch_norm) &&
+          passes_over_memory(input.node())) {
         at(input) = 1;
       }
     }
@@ -129,8 +122,8 @@ std::vector<Cut> cuts_of(const Walk& walk) {
                           [&](std::int32_t use) { return use >= i && use < walk.border; });
     });
     // Fused kernels do not store what a batch norm makes: before it is the better place.
-    if (alive.size() == 1 && alive[0].shape().rank() == 4 && !is(alive[0].node(), "batch_norm") &&
-        !is(alive[0].node(), "prelu")) {
+    if (alive.size() == 1 && alive[0].shape().rank() == 4 &&
+        !is(alive[0].node(), ops::def::batch_norm) && !is(alive[0].node(), ops::def::prelu)) {
       cuts.push_back({i, alive[0]});
     }
     const Node& node = walk.graph.node(i);
@@ -177,6 +170,7 @@ class Pass {
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < walk_.graph.size(); ++i) {
       const Node& node = walk_.graph.node(i);
+      rebuild_.follow(node);
       i < walk_.border ? rebuild_.copy(node) : backward(node);
     }
     return remove_dead(*rebuild_.finish());
@@ -210,7 +204,7 @@ class Pass {
   // PReLU's gradient at z = batch_norm(x) is fused with the batch norm's: z is made from x there.
   // So z belongs to the same x as the batch norm's gradient.
   bool stays(const Node& node, Value input) const {
-    return is(node, "prelu_grad") && is(input.node(), "batch_norm") &&
+    return is(node, ops::def::prelu_grad) && is(input.node(), ops::def::batch_norm) &&
            !made_again(input.node().inputs[0]);
   }
 
@@ -255,7 +249,9 @@ std::size_t most_alive(const Graph& graph, std::size_t part) {
       const auto& users = uses[static_cast<std::size_t>(i)][o];
       if (users.empty()) continue;
       const Node& first = graph.node(users[0]);
-      if (is(node, "batch_norm") && (is(first, "prelu") || is(first, "add"))) continue;
+      if (is(node, ops::def::batch_norm) &&
+          (is(first, ops::def::prelu) || is(first, ops::def::add)))
+        continue;
       const auto bytes = static_cast<std::int64_t>(node.outputs[o].bytes());
       change[static_cast<std::size_t>(i)] += bytes;
       change[static_cast<std::size_t>(users.back()) + 1] -= bytes;

@@ -49,7 +49,7 @@ std::string measurement(const KernelChoice& choice, const Node& node) {
   if (choice.measured.empty()) return {};
   const double seconds = choice.measured.front().second;
   std::string text = ", " + milliseconds(seconds);
-  if (const double flops = flops_of(node); flops > 0 && seconds > 0) {
+  if (const double flops = cost_of(node).flops; flops > 0 && seconds > 0) {
     char speed[40];
     std::snprintf(speed, sizeof speed, ", %.0f GFLOP/s", flops / seconds * 1e-9);
     text += speed;

@@ -9,23 +9,6 @@ namespace ftrain {
 
 Kernel::~Kernel() = default;
 
-double flops_of(const Node& node) {
-  const std::string_view op = node.op->name;
-  const auto elements = [](const TensorType& type) {
-    return static_cast<double>(type.shape.elements());
-  };
-  if (op == "matmul") {
-    const auto inner = static_cast<std::size_t>(node.attributes.flag("transpose_a") ? 0 : 1);
-    return 2 * elements(node.outputs[0]) * static_cast<double>(node.input(0).shape[inner]);
-  }
-  if (!op.starts_with("conv2d")) return 0;
-  // A weight [K, C/g, R, S] makes C/g R S products of each element of y.
-  const bool backward = op == "conv2d_input_grad" || op == "conv2d_weight_grad";
-  const TensorType& y = backward ? node.input(0) : node.outputs[0];
-  const TensorType& weight = op == "conv2d_weight_grad" ? node.outputs[0] : node.input(1);
-  return 2 * elements(y) * elements(weight) / static_cast<double>(weight.shape[0]);
-}
-
 void KernelList::add(const KernelDef& def) {
   defs_.push_back(def);
 }

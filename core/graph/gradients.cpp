@@ -3,12 +3,13 @@
 #include <stdexcept>
 
 #include "ftrain/graph/opdef.h"
-#include "ftrain/ops.h"
+#include "ftrain/ops/elementwise.h"
 
 namespace ftrain {
 
 std::vector<Value> gradients(Graph& graph, std::span<const Seed> seeds,
                              std::span<const Value> targets) {
+  const EmitIn backward(graph, Phase::backward);
   const auto nodes = static_cast<std::size_t>(graph.size());
   const auto index = [](Value v) { return static_cast<std::size_t>(v.node_index()); };
 

@@ -42,8 +42,9 @@ const TensorType& Value::type() const {
 void require(bool holds, const Node& node, std::string_view rule) {
   if (holds) return;
   std::vector<std::string> types;
-  for (const Value& input : node.inputs) {
-    types.push_back(input.valid() ? input.type().text() : "none");
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const std::string type = node.inputs[i].valid() ? node.input(i).text() : "none";
+    types.push_back(node.op->operands.empty() ? type : operand_name(*node.op, i) + " " + type);
   }
   std::string message = std::string(node.op->name);
   if (!node.name.empty()) message += " '" + node.name + "'";
@@ -54,6 +55,33 @@ void require(bool holds, const Node& node, std::string_view rule) {
   throw ShapeError(message);
 }
 
+std::string operand_name(const OpDef& op, std::size_t i) {
+  std::string_view rest = op.operands, last;
+  for (std::size_t at = 0; !rest.empty(); ++at) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    const std::string_view name = rest.substr(0, end);
+    if (name == "...") return std::string(last);
+    if (at == i) return std::string(name);
+    last = name;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return "operand " + std::to_string(i);
+}
+
+OpCost cost_of(const Node& node) {
+  if (node.op->cost != nullptr) return node.op->cost(node);
+  OpCost cost;
+  if (node.op->leaf || node.op->view) return cost;
+  for (const Value& input : node.inputs) {
+    if (input.valid()) cost.bytes += static_cast<double>(input.type().bytes());
+  }
+  for (const TensorType& output : node.outputs) cost.bytes += static_cast<double>(output.bytes());
+  for (const int w : written_inputs(node)) {
+    cost.bytes += static_cast<double>(node.input(static_cast<std::size_t>(w)).bytes());
+  }
+  return cost;
+}
+
 Value Graph::emit(const OpDef& op, std::vector<Value> inputs, Attributes attributes,
                   std::string name) {
   Node node;
@@ -62,6 +90,7 @@ Value Graph::emit(const OpDef& op, std::vector<Value> inputs, Attributes attribu
   node.attributes = std::move(attributes);
   node.name = std::move(name);
   node.index = size();
+  node.stage = stage_;
   for (const Value& input : node.inputs) {
     if (input.valid() && &input.graph() != this) {
       throw std::logic_error(std::string(op.name) + ": an input belongs to another graph");
@@ -80,7 +109,7 @@ Value Graph::emit(const OpDef& op, std::vector<Value> inputs, Attributes attribu
 }
 
 Value Graph::input(std::string name, TensorType type) {
-  nodes_.push_back({&input_op, {}, {}, {std::move(type)}, name, size()});
+  nodes_.push_back({&input_op, {}, {}, {std::move(type)}, name, size(), stage_});
   const Value value(this, size() - 1, 0);
   inputs_.push_back({std::move(name), value});
   return value;
@@ -90,7 +119,7 @@ Value Graph::state(StateSpec spec) {
   if (find_state(spec.name).valid()) {
     throw std::logic_error("state '" + spec.name + "' exists twice");
   }
-  nodes_.push_back({&state_op, {}, {}, {spec.type}, spec.name, size()});
+  nodes_.push_back({&state_op, {}, {}, {spec.type}, spec.name, size(), stage_});
   const Value value(this, size() - 1, 0);
   states_.push_back({std::move(spec), value});
   return value;

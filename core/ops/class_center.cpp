@@ -1,17 +1,8 @@
-// Operand orders, for kernels (`rows` may be invalid: all rows of the weight):
-//
-//   target_cosine          features, labels, weight -> cosine
-//   class_center_forward   features, norms, labels, weight, target, rows
-//                          -> stats, inverse [, cosines: with attribute "keep_cosines"]
-//   margin_loss            stats, norms, target -> loss, log_sum
-//   class_center_backward  features, norms, labels, weight, target, log_sum, inverse, rows,
-//                          cosines, earlier (either may be invalid) -> dweight, dfeatures
-//   class_center_update    the same, then rate, ok, step (invalid unless bf16), slots...
-//                          -> dfeatures
-//   sample_classes         labels, step -> rows
-//
-// The weight and its slots may be bf16 where features are f32; everything made of them is f32.
-#include "ftrain/graph/opdef.h"
+#include "ftrain/ops/class_center.h"
+
+#include <algorithm>
+#include <cmath>
+
 #include "ftrain/ops.h"
 
 namespace ftrain {
@@ -71,7 +62,7 @@ std::vector<TensorType> infer_loss(const Node& node) {
   return {{dtype, Shape{}}, {dtype, Shape{stats[1]}}};
 }
 
-constexpr std::size_t step = 12, first_slot = 13;
+constexpr std::size_t step = center_pass::step, first_slot = center_pass::first_slot;
 
 // Of the gradient of the walked rows.
 TensorType gradient_type(const Node& node) {
@@ -129,31 +120,101 @@ std::vector<TensorType> infer_sample(const Node& node) {
   return {{DType::i32, Shape{node.attributes.integer("capacity")}}};
 }
 
-const OpDef target_op{.name = "target_cosine", .infer = infer_target};
-const OpDef forward_op{.name = "class_center_forward", .infer = infer_forward};
-const OpDef loss_op{.name = "margin_loss", .infer = infer_loss};
-const OpDef backward_op{.name = "class_center_backward", .infer = infer_backward};
-const OpDef update_op{
-    .name = "class_center_update", .infer = infer_update, .writes = writes_update};
-const OpDef sample_op{.name = "sample_classes", .infer = infer_sample};
+// The rows that a pass goes over: all of the rank's, or as many as are expected to be sampled.
+// Their number varies, the slots for them are for the worst case.
+double expected_rows(const Node& node, Value rows) {
+  const Value weight = node.inputs[center_pass::weight];
+  const auto local = static_cast<double>(weight.shape()[0]);
+  if (!rows.valid()) return local;
+  const Node& sample = rows.node();
+  const auto slots = static_cast<double>(rows.shape()[0]);
+  const Graph::State* centers = weight.graph().state_of(weight);
+  if (sample.op != &ops::def::sample_classes || centers == nullptr) return slots;
+  // A class rests when neither its hash nor one of the batch's labels takes it.
+  const auto classes = static_cast<double>(centers->spec.rows);
+  const double rests = (1 - sample.attributes.number("sample_rate")) *
+                       std::exp(-static_cast<double>(sample.input(0).shape.elements()) / classes);
+  return std::min(slots, local * (1 - rests));
+}
+
+OpCost cost_of_pass(const Node& node) {
+  const bool forward = node.op == &ops::def::class_center_forward;
+  const TensorType& features = node.input(center_pass::features);
+  const TensorType& weight = node.input(center_pass::weight);
+  const double rows =
+      expected_rows(node, node.inputs[forward ? center_forward::rows : center_pass::rows]);
+  const auto width = static_cast<double>(weight.shape[1]);
+  const double row = width * static_cast<double>(size_of(weight.dtype));
+  // Cosines, where they are not cached; in the second pass the gradients of features and centers.
+  const bool cached = !forward && node.inputs[center_pass::cosines].valid();
+  const double products = forward ? 1 : cached ? 2 : 3;
+  OpCost cost{.flops = 2 * products * static_cast<double>(features.shape.elements()) * rows,
+              .bytes = rows * row};
+  const double cosines = 4 * rows * static_cast<double>(features.shape[0]);
+  if (cached || (forward && node.outputs.size() > 2)) cost.bytes += cosines;
+  if (node.op == &ops::def::class_center_backward) {
+    cost.bytes += rows * width * 4 * (node.inputs[center_pass::earlier].valid() ? 2 : 1);
+  } else if (!forward) {
+    const auto written = static_cast<double>(node.op->writes(node).size());  // centers and slots
+    const bool all = node.attributes.flag("all_rows");
+    cost.bytes += (all ? static_cast<double>(weight.shape[0]) : rows) * row * (2 * written - 1);
+  }
+  return cost;
+}
 
 }  // namespace
+
+namespace ops::def {
+
+const OpDef target_cosine{.name = "target_cosine",
+                          .infer = infer_target,
+                          .operands = "features labels weight",
+                          .concern = Concern::class_centers};
+const OpDef class_center_forward{.name = "class_center_forward",
+                                 .infer = infer_forward,
+                                 .operands = "features norms labels weight target rows",
+                                 .concern = Concern::class_centers,
+                                 .cost = cost_of_pass};
+const OpDef margin_loss{.name = "margin_loss",
+                        .infer = infer_loss,
+                        .operands = "stats norms target",
+                        .concern = Concern::class_centers};
+const OpDef class_center_backward{
+    .name = "class_center_backward",
+    .infer = infer_backward,
+    .operands = "features norms labels weight target log_sum inverse_norms rows cosines earlier",
+    .concern = Concern::class_centers,
+    .cost = cost_of_pass};
+const OpDef class_center_update{.name = "class_center_update",
+                                .infer = infer_update,
+                                .writes = writes_update,
+                                .operands =
+                                    "features norms labels weight target log_sum inverse_norms "
+                                    "rows cosines earlier rate ok step slot ...",
+                                .concern = Concern::class_centers,
+                                .cost = cost_of_pass};
+const OpDef sample_classes{.name = "sample_classes",
+                           .infer = infer_sample,
+                           .operands = "labels step",
+                           .concern = Concern::class_centers};
+
+}  // namespace ops::def
 
 namespace ops {
 
 Value target_cosine(Value features, Value labels, Value weight, const ClassCenters& c) {
-  return features.graph().emit(target_op, {features, labels, weight}, attributes_of(c));
+  return features.graph().emit(def::target_cosine, {features, labels, weight}, attributes_of(c));
 }
 
 ClassStats class_center_forward(Value features, Value norms, Value labels, Value weight,
                                 Value target, Value rows, const ClassCenters& c) {
   const Value stats = features.graph().emit(
-      forward_op, {features, norms, labels, weight, target, rows}, attributes_of(c));
+      def::class_center_forward, {features, norms, labels, weight, target, rows}, attributes_of(c));
   return {stats, stats.sibling(1), c.keep_cosines ? stats.sibling(2) : Value()};
 }
 
 MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenters& c) {
-  const Value loss = stats.graph().emit(loss_op, {stats, norms, target}, attributes_of(c));
+  const Value loss = stats.graph().emit(def::margin_loss, {stats, norms, target}, attributes_of(c));
   return {loss, loss.sibling(1)};
 }
 
@@ -161,7 +222,7 @@ ClassGradients class_center_backward(Value features, Value norms, Value labels, 
                                      Value target, Value log_sum, const ClassStats& stats,
                                      Value rows, const ClassCenters& c, Value earlier) {
   const Value weight_gradient =
-      features.graph().emit(backward_op,
+      features.graph().emit(def::class_center_backward,
                             {features, norms, labels, weight, target, log_sum, stats.inverse_norms,
                              rows, stats.cosines, earlier},
                             attributes_of(c));
@@ -182,11 +243,11 @@ Value class_center_update(Value features, Value norms, Value labels, Value weigh
       features, norms,         labels,         weight, target, log_sum,    stats.inverse_norms,
       rows,     stats.cosines, update.earlier, rate,   ok,     update.step};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
-  return features.graph().emit(update_op, std::move(inputs), std::move(attributes));
+  return features.graph().emit(def::class_center_update, std::move(inputs), std::move(attributes));
 }
 
 Value sample_classes(Value labels, Value step, const SampleClasses& s) {
-  return labels.graph().emit(sample_op, {labels, step},
+  return labels.graph().emit(def::sample_classes, {labels, step},
                              {{"first_class", s.first_class},
                               {"local_classes", s.local_classes},
                               {"capacity", s.capacity},

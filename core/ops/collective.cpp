@@ -1,4 +1,5 @@
-#include "ftrain/graph/opdef.h"
+#include "ftrain/ops/collective.h"
+
 #include "ftrain/ops.h"
 
 namespace ftrain {
@@ -45,21 +46,39 @@ Values vjp_scatter(Graph&, const Node& node, const Values& dy) {
   return {ops::all_gather(dy[0], ranks_of(node))};
 }
 
-const OpDef all_reduce_op{
-    .name = "all_reduce", .infer = like_inputs, .vjp = vjp_all_reduce, .collective = true};
-const OpDef gather_op{
-    .name = "all_gather", .infer = infer_gather, .vjp = vjp_gather, .collective = true};
-const OpDef scatter_op{
-    .name = "reduce_scatter", .infer = infer_scatter, .vjp = vjp_scatter, .collective = true};
-const OpDef broadcast_op{.name = "broadcast", .infer = like_inputs, .collective = true};
-
 }  // namespace
+
+namespace ops::def {
+
+const OpDef all_reduce{.name = "all_reduce",
+                       .infer = like_inputs,
+                       .vjp = vjp_all_reduce,
+                       .operands = "tensor ...",
+                       .collective = Collective::all_reduce,
+                       .ordering = Ordering::separate};
+const OpDef all_gather{.name = "all_gather",
+                       .infer = infer_gather,
+                       .vjp = vjp_gather,
+                       .operands = "x",
+                       .collective = Collective::all_gather};
+const OpDef reduce_scatter{.name = "reduce_scatter",
+                           .infer = infer_scatter,
+                           .vjp = vjp_scatter,
+                           .operands = "x",
+                           .collective = Collective::reduce_scatter};
+const OpDef broadcast{.name = "broadcast",
+                      .infer = like_inputs,
+                      .operands = "x",
+                      .collective = Collective::broadcast,
+                      .ordering = Ordering::separate};
+
+}  // namespace ops::def
 
 namespace ops {
 
 std::vector<Value> all_reduce_sum(std::vector<Value> tensors, std::int64_t ranks) {
   if (ranks == 1 || tensors.empty()) return tensors;
-  const Value first = tensors[0].graph().emit(all_reduce_op, tensors, {{"ranks", ranks}});
+  const Value first = tensors[0].graph().emit(def::all_reduce, tensors, {{"ranks", ranks}});
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     tensors[i] = first.sibling(static_cast<std::int32_t>(i));
   }
@@ -70,18 +89,18 @@ Value all_reduce_sum(Value x, std::int64_t ranks) {
 }
 Value all_gather(Value x, std::int64_t ranks, std::optional<DType> wire) {
   if (ranks == 1) return x;
-  if (!wire || *wire == x.dtype()) return x.graph().emit(gather_op, {x}, {{"ranks", ranks}});
+  if (!wire || *wire == x.dtype()) return x.graph().emit(def::all_gather, {x}, {{"ranks", ranks}});
   if (*wire != DType::bf16) {
     throw ShapeError("all_gather: x must travel in bf16 or in its own type; got " +
                      x.type().text() + " to travel in " + std::string(name_of(*wire)));
   }
-  return x.graph().emit(gather_op, {x}, {{"ranks", ranks}, {"wire", std::string("bf16")}});
+  return x.graph().emit(def::all_gather, {x}, {{"ranks", ranks}, {"wire", std::string("bf16")}});
 }
 Value reduce_scatter(Value x, std::int64_t ranks) {
-  return ranks == 1 ? x : x.graph().emit(scatter_op, {x}, {{"ranks", ranks}});
+  return ranks == 1 ? x : x.graph().emit(def::reduce_scatter, {x}, {{"ranks", ranks}});
 }
 Value broadcast(Value x, std::int64_t root, std::int64_t ranks) {
-  return ranks == 1 ? x : x.graph().emit(broadcast_op, {x}, {{"root", root}, {"ranks", ranks}});
+  return ranks == 1 ? x : x.graph().emit(def::broadcast, {x}, {{"root", root}, {"ranks", ranks}});
 }
 
 }  // namespace ops

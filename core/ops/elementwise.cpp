@@ -1,6 +1,6 @@
-#include "core/ops/elementwise.h"
+#include "ftrain/ops/elementwise.h"
 
-#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {
@@ -77,54 +77,94 @@ Values vjp_dropout(Graph& graph, const Node& node, const Values& dy) {
   return {graph.emit(*node.op, {dy[0], node.inputs[1]}, node.attributes, node.name), Value()};
 }
 
-const OpDef add_op{.name = "add", .infer = infer_same, .vjp = vjp_add};
-const OpDef mul_op{.name = "mul", .infer = infer_same, .vjp = vjp_mul};
-const OpDef scale_op{.name = "scale", .infer = like_first, .vjp = vjp_scale};
-const OpDef scale_by_op{.name = "scale_by", .infer = infer_scalar_factor, .vjp = vjp_scale_by};
-const OpDef relu_op{.name = "relu", .infer = like_first, .vjp = vjp_relu};
-const OpDef relu_grad_op{.name = "relu_grad", .infer = infer_same};
-const OpDef prelu_op{.name = "prelu", .infer = infer_prelu, .vjp = vjp_prelu};
-const OpDef prelu_grad_op{.name = "prelu_grad", .infer = infer_prelu_grad};
-const OpDef cast_op{.name = "cast", .infer = infer_cast, .vjp = vjp_cast};
-const OpDef dropout_op{.name = "dropout", .infer = like_first, .vjp = vjp_dropout};
-
 }  // namespace
+
+namespace ops::def {
+
+const OpDef add{.name = "add",
+                .infer = infer_same,
+                .vjp = vjp_add,
+                .operands = "a b",
+                .narrowing = {Narrowing::When::follows, {0, 1}},
+                .recompute = Recompute::cheap,
+                .light = true};
+const OpDef mul{.name = "mul",
+                .infer = infer_same,
+                .vjp = vjp_mul,
+                .operands = "a b",
+                .narrowing = {Narrowing::When::follows, {0, 1}}};
+const OpDef scale{.name = "scale",
+                  .infer = like_first,
+                  .vjp = vjp_scale,
+                  .operands = "x",
+                  .narrowing = {Narrowing::When::follows, {0}},
+                  .light = true};
+const OpDef scale_by{
+    .name = "scale_by", .infer = infer_scalar_factor, .vjp = vjp_scale_by, .operands = "x factor"};
+const OpDef relu{.name = "relu",
+                 .infer = like_first,
+                 .vjp = vjp_relu,
+                 .operands = "x",
+                 .narrowing = {Narrowing::When::follows, {0}}};
+const OpDef relu_grad{.name = "relu_grad",
+                      .infer = infer_same,
+                      .operands = "dy x",
+                      .narrowing = {Narrowing::When::follows, {0, 1}}};
+const OpDef prelu{.name = "prelu",
+                  .infer = infer_prelu,
+                  .vjp = vjp_prelu,
+                  .operands = "x slope",
+                  .narrowing = {Narrowing::When::follows, {0}},
+                  .recompute = Recompute::cheap};
+const OpDef prelu_grad{.name = "prelu_grad",
+                       .infer = infer_prelu_grad,
+                       .operands = "dy x slope",
+                       .narrowing = {Narrowing::When::follows, {0, 1}}};
+const OpDef cast{
+    .name = "cast", .infer = infer_cast, .vjp = vjp_cast, .operands = "x", .light = true};
+const OpDef dropout{.name = "dropout",
+                    .infer = like_first,
+                    .vjp = vjp_dropout,
+                    .operands = "x step",
+                    .narrowing = {Narrowing::When::follows, {0}}};
+
+}  // namespace ops::def
 
 namespace ops {
 
 Value add(Value a, Value b) {
-  return a.graph().emit(add_op, {a, b});
+  return a.graph().emit(def::add, {a, b});
 }
 Value mul(Value a, Value b) {
-  return a.graph().emit(mul_op, {a, b});
+  return a.graph().emit(def::mul, {a, b});
 }
 Value scale(Value x, double factor) {
-  return x.graph().emit(scale_op, {x}, {{"factor", factor}});
+  return x.graph().emit(def::scale, {x}, {{"factor", factor}});
 }
 Value scale_by(Value x, Value factor) {
-  return x.graph().emit(scale_by_op, {x, factor});
+  return x.graph().emit(def::scale_by, {x, factor});
 }
 Value relu(Value x) {
-  return x.graph().emit(relu_op, {x});
+  return x.graph().emit(def::relu, {x});
 }
 Value relu_grad(Value dy, Value x) {
-  return x.graph().emit(relu_grad_op, {dy, x});
+  return x.graph().emit(def::relu_grad, {dy, x});
 }
 Value prelu(Value x, Value slope) {
-  return x.graph().emit(prelu_op, {x, slope});
+  return x.graph().emit(def::prelu, {x, slope});
 }
 PReluGrad prelu_grad(Value dy, Value x, Value slope) {
-  const Value dx = x.graph().emit(prelu_grad_op, {dy, x, slope});
+  const Value dx = x.graph().emit(def::prelu_grad, {dy, x, slope});
   return {dx, dx.sibling(1)};
 }
 Value cast(Value x, DType to) {
   if (x.dtype() == to) return x;
-  return x.graph().emit(cast_op, {x}, {{"to", std::string(name_of(to))}});
+  return x.graph().emit(def::cast, {x}, {{"to", std::string(name_of(to))}});
 }
 Value dropout(Value x, double p, Value step, std::uint64_t seed, std::int64_t first_sample) {
   if (p == 0) return x;
   return x.graph().emit(
-      dropout_op, {x, step},
+      def::dropout, {x, step},
       {{"p", p}, {"seed", static_cast<std::int64_t>(seed)}, {"first_sample", first_sample}});
 }
 

@@ -1,7 +1,7 @@
 #include "core/ops/fused.h"
 
-#include "core/ops/elementwise.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/elementwise.h"
 
 namespace ftrain {
 namespace {
@@ -73,77 +73,84 @@ ops::PReluGrad gradient_at_z(const Node& node) {
   return ops::prelu_grad(node.inputs[0], z, node.inputs[6]);
 }
 
-const OpDef prelu_op{.name = "batch_norm_prelu",
-                     .infer = infer_forward<true, true>,
-                     .twin = [](Graph&, const Node& node) {
-                       return Values{ops::prelu(normalized(node), node.inputs[5])};
-                     }};
-const OpDef add_op{.name = "batch_norm_add",
-                   .infer = infer_forward<true, false>,
-                   .twin = [](Graph&, const Node& node) {
-                     return Values{ops::add(normalized(node), node.inputs[5])};
-                   }};
-const OpDef fixed_prelu_op{.name = "batch_norm_fixed_prelu",
-                           .infer = infer_forward<false, true>,
-                           .twin = [](Graph&, const Node& node) {
-                             return Values{ops::prelu(normalized_fixed(node), node.inputs[5])};
+}  // namespace
+
+namespace ops::def {
+
+const OpDef batch_norm_prelu{.name = "batch_norm_prelu",
+                             .infer = infer_forward<true, true>,
+                             .decomposition = [](Graph&, const Node& node) {
+                               return Values{ops::prelu(normalized(node), node.inputs[5])};
+                             }};
+const OpDef batch_norm_add{.name = "batch_norm_add",
+                           .infer = infer_forward<true, false>,
+                           .decomposition = [](Graph&, const Node& node) {
+                             return Values{ops::add(normalized(node), node.inputs[5])};
                            }};
-const OpDef fixed_add_op{.name = "batch_norm_fixed_add",
-                         .infer = infer_forward<false, false>,
-                         .twin = [](Graph&, const Node& node) {
-                           return Values{ops::add(normalized_fixed(node), node.inputs[5])};
-                         }};
-const OpDef sums_op{
-    .name = "batch_norm_prelu_sums", .infer = infer_sums, .twin = [](Graph&, const Node& node) {
-      const ops::PReluGrad dz = gradient_at_z(node);
-      const ops::BatchNormSums sums = ops::batch_norm_sums(
-          dz.x, node.inputs[1], moments_of(node, 2), node.attributes.number("eps"));
-      return Values{sums.gamma, sums.beta, dz.slope};
+const OpDef batch_norm_fixed_prelu{
+    .name = "batch_norm_fixed_prelu",
+    .infer = infer_forward<false, true>,
+    .decomposition = [](Graph&, const Node& node) {
+      return Values{ops::prelu(normalized_fixed(node), node.inputs[5])};
     }};
-const OpDef prelu_input_grad_op{
+const OpDef batch_norm_fixed_add{.name = "batch_norm_fixed_add",
+                                 .infer = infer_forward<false, false>,
+                                 .decomposition = [](Graph&, const Node& node) {
+                                   return Values{ops::add(normalized_fixed(node), node.inputs[5])};
+                                 }};
+const OpDef batch_norm_prelu_sums{.name = "batch_norm_prelu_sums",
+                                  .infer = infer_sums,
+                                  .decomposition = [](Graph&, const Node& node) {
+                                    const ops::PReluGrad dz = gradient_at_z(node);
+                                    const ops::BatchNormSums sums = ops::batch_norm_sums(
+                                        dz.x, node.inputs[1], moments_of(node, 2),
+                                        node.attributes.number("eps"));
+                                    return Values{sums.gamma, sums.beta, dz.slope};
+                                  }};
+const OpDef batch_norm_prelu_input_grad{
     .name = "batch_norm_prelu_input_grad",
     .infer = infer_input_grad,
-    .twin = [](Graph&, const Node& node) {
+    .decomposition = [](Graph&, const Node& node) {
       return Values{ops::batch_norm_input_grad(gradient_at_z(node).x, node.inputs[1],
                                                moments_of(node, 2), node.inputs[4],
                                                {node.inputs[7], node.inputs[8]}, options_of(node))};
     }};
-const OpDef input_grad_add_op{.name = "batch_norm_input_grad_add",
-                              .infer = infer_input_grad,
-                              .twin = [](Graph&, const Node& node) {
-                                const Value dx = ops::batch_norm_input_grad(
-                                    node.inputs[0], node.inputs[1], moments_of(node, 2),
-                                    node.inputs[4], {node.inputs[5], node.inputs[6]},
-                                    options_of(node));
-                                return Values{ops::add(dx, node.inputs[7])};
-                              }};
+const OpDef batch_norm_input_grad_add{.name = "batch_norm_input_grad_add",
+                                      .infer = infer_input_grad,
+                                      .decomposition = [](Graph&, const Node& node) {
+                                        const Value dx = ops::batch_norm_input_grad(
+                                            node.inputs[0], node.inputs[1], moments_of(node, 2),
+                                            node.inputs[4], {node.inputs[5], node.inputs[6]},
+                                            options_of(node));
+                                        return Values{ops::add(dx, node.inputs[7])};
+                                      }};
 
-}  // namespace
+}  // namespace ops::def
 
 namespace ops {
 
 Value batch_norm_prelu(Value x, Moments moments, Affine affine, Value slope,
                        const BatchNorm& options) {
-  return x.graph().emit(prelu_op,
+  return x.graph().emit(def::batch_norm_prelu,
                         {x, moments.mean, moments.variance, affine.gamma, affine.beta, slope},
                         attributes_of(options));
 }
 
 Value batch_norm_add(Value x, Moments moments, Affine affine, Value other,
                      const BatchNorm& options) {
-  return x.graph().emit(add_op,
+  return x.graph().emit(def::batch_norm_add,
                         {x, moments.mean, moments.variance, affine.gamma, affine.beta, other},
                         attributes_of(options));
 }
 
 Value batch_norm_fixed_prelu(Value x, Moments fixed, Affine affine, Value slope, double eps) {
-  return x.graph().emit(fixed_prelu_op,
+  return x.graph().emit(def::batch_norm_fixed_prelu,
                         {x, fixed.mean, fixed.variance, affine.gamma, affine.beta, slope},
                         {{"eps", eps}});
 }
 
 Value batch_norm_fixed_add(Value x, Moments fixed, Affine affine, Value other, double eps) {
-  return x.graph().emit(fixed_add_op,
+  return x.graph().emit(def::batch_norm_fixed_add,
                         {x, fixed.mean, fixed.variance, affine.gamma, affine.beta, other},
                         {{"eps", eps}});
 }
@@ -151,14 +158,14 @@ Value batch_norm_fixed_add(Value x, Moments fixed, Affine affine, Value other, d
 BatchNormPReluSums batch_norm_prelu_sums(Value dy, Value x, Moments moments, Affine affine,
                                          Value slope, double eps) {
   const Value dgamma = x.graph().emit(
-      sums_op, {dy, x, moments.mean, moments.variance, affine.gamma, affine.beta, slope},
-      {{"eps", eps}});
+      def::batch_norm_prelu_sums,
+      {dy, x, moments.mean, moments.variance, affine.gamma, affine.beta, slope}, {{"eps", eps}});
   return {{dgamma, dgamma.sibling(1)}, dgamma.sibling(2)};
 }
 
 Value batch_norm_prelu_input_grad(Value dy, Value x, Moments moments, Affine affine, Value slope,
                                   BatchNormSums sums, const BatchNorm& options) {
-  return x.graph().emit(prelu_input_grad_op,
+  return x.graph().emit(def::batch_norm_prelu_input_grad,
                         {dy, x, moments.mean, moments.variance, affine.gamma, affine.beta, slope,
                          sums.gamma, sums.beta},
                         attributes_of(options));
@@ -167,7 +174,7 @@ Value batch_norm_prelu_input_grad(Value dy, Value x, Moments moments, Affine aff
 Value batch_norm_input_grad_add(Value dy, Value x, Moments moments, Value gamma, BatchNormSums sums,
                                 Value other, const BatchNorm& options) {
   return x.graph().emit(
-      input_grad_add_op,
+      def::batch_norm_input_grad_add,
       {dy, x, moments.mean, moments.variance, gamma, sums.gamma, sums.beta, other},
       attributes_of(options));
 }

@@ -1,11 +1,11 @@
 // Fused ops: what a device's rewrite puts in place of runs of plain ops, to pass over memory once.
 //
-// Each computes exactly what its twin of plain ops does. The backward ones recompute the batch
-// norm's output z from x, so that z is never stored. No fused op has a gradient: fusing comes after
-// gradients(). Formulas: normalization.h.
+// Each computes exactly what its decomposition of plain ops does. The backward ones recompute the
+// batch norm's output z from x, so that z is never stored. No fused op has a gradient: fusing comes
+// after gradients(). Formulas: normalization.h.
 #pragma once
 
-#include "core/ops/normalization.h"
+#include "ftrain/ops/normalization.h"
 
 namespace ftrain::ops {
 
@@ -40,5 +40,11 @@ FTRAIN_API Value batch_norm_prelu_input_grad(Value dy, Value x, Moments moments,
 FTRAIN_API Value batch_norm_input_grad_add(Value dy, Value x, Moments moments, Value gamma,
                                            BatchNormSums sums, Value other,
                                            const BatchNorm& options);
+
+namespace def {
+FTRAIN_API extern const OpDef batch_norm_prelu, batch_norm_add, batch_norm_fixed_prelu,
+    batch_norm_fixed_add, batch_norm_prelu_sums, batch_norm_prelu_input_grad,
+    batch_norm_input_grad_add;
+}  // namespace def
 
 }  // namespace ftrain::ops

@@ -1,4 +1,5 @@
-#include "ftrain/graph/opdef.h"
+#include "ftrain/ops/image.h"
+
 #include "ftrain/ops.h"
 
 namespace ftrain {
@@ -16,12 +17,19 @@ std::vector<TensorType> infer_image(const Node& node) {
   return {{made, Shape{x[0], 3, x[1], x[2]}}};
 }
 
-const OpDef image_op{.name = "image_normalize", .infer = infer_image};
-
 }  // namespace
 
+namespace ops::def {
+
+const OpDef image_normalize{.name = "image_normalize",
+                            .infer = infer_image,
+                            .operands = "image step",
+                            .narrowing = {Narrowing::When::by_option}};
+
+}  // namespace ops::def
+
 Value ops::image_normalize(Value image, Value step, const ImageNormalize& options) {
-  return image.graph().emit(image_op, {image, step},
+  return image.graph().emit(ops::def::image_normalize, {image, step},
                             {{"mean", options.mean},
                              {"scale", options.scale},
                              {"flip", options.flip},

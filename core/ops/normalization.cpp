@@ -1,7 +1,7 @@
-#include "core/ops/normalization.h"
+#include "ftrain/ops/normalization.h"
 
 #include "core/ops/sums.h"
-#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {
@@ -93,83 +93,119 @@ Values vjp_normalize(Graph&, const Node& node, const Values& dy) {
   return {ops::normalize_grad(dy[0], y, y.sibling(1))};
 }
 
-const OpDef moments_op{.name = "batch_moments", .infer = infer_moments};
-const OpDef batch_norm_op{.name = "batch_norm", .infer = infer_batch_norm, .vjp = vjp_batch_norm};
-const OpDef fixed_op{.name = "batch_norm_fixed", .infer = infer_fixed, .vjp = vjp_fixed};
-const OpDef sums_op{.name = "batch_norm_sums", .infer = infer_sums};
-const OpDef input_grad_op{.name = "batch_norm_input_grad", .infer = like_first};
-const OpDef fixed_grad_op{.name = "batch_norm_fixed_input_grad", .infer = like_first};
-const OpDef running_op{.name = "update_running", .infer = infer_running, .writes = [](const Node&) {
-                         return std::vector<int>{0, 1};
-                       }};
-// mean_i and var_i of `ranks` ranks -> var_i + (mean_i - mean)^2, the part of one rank.
-const OpDef spread_op{.name = "moment_spread", .infer = like_first};
-const OpDef sum_groups_op{.name = "sum_groups", .infer = infer_sum_groups};
-const OpDef normalize_op{.name = "normalize", .infer = infer_normalize, .vjp = vjp_normalize};
-const OpDef normalize_grad_op{.name = "normalize_grad", .infer = like_first};
-
 }  // namespace
+
+namespace ops::def {
+
+const OpDef batch_moments{.name = "batch_moments",
+                          .infer = infer_moments,
+                          .operands = "x",
+                          .narrowing = {Narrowing::When::follows, {0}},
+                          .recompute = Recompute::never};
+const OpDef batch_norm{.name = "batch_norm",
+                       .infer = infer_batch_norm,
+                       .vjp = vjp_batch_norm,
+                       .operands = "x mean variance gamma beta",
+                       .narrowing = {Narrowing::When::follows, {0}},
+                       .recompute = Recompute::cheap};
+const OpDef batch_norm_fixed{.name = "batch_norm_fixed",
+                             .infer = infer_fixed,
+                             .vjp = vjp_fixed,
+                             .operands = "x mean variance gamma beta",
+                             .narrowing = {Narrowing::When::follows, {0}}};
+const OpDef batch_norm_sums{.name = "batch_norm_sums",
+                            .infer = infer_sums,
+                            .operands = "dy x mean variance",
+                            .narrowing = {Narrowing::When::follows, {0, 1}},
+                            .outlasts_recompute = [](const Node&) { return true; }};
+const OpDef batch_norm_input_grad{.name = "batch_norm_input_grad",
+                                  .infer = like_first,
+                                  .operands = "dy x mean variance gamma dgamma dbeta",
+                                  .narrowing = {Narrowing::When::follows, {0, 1}}};
+const OpDef batch_norm_fixed_input_grad{.name = "batch_norm_fixed_input_grad",
+                                        .infer = like_first,
+                                        .operands = "dy variance gamma",
+                                        .narrowing = {Narrowing::When::follows, {0}}};
+const OpDef update_running{.name = "update_running",
+                           .infer = infer_running,
+                           .writes =
+                               [](const Node&) {
+                                 return std::vector<int>{0, 1};
+                               },
+                           .operands = "running_mean running_variance mean variance ok",
+                           .concern = Concern::update};
+// mean_i and var_i of `ranks` ranks -> var_i + (mean_i - mean)^2, the part of one rank.
+const OpDef moment_spread{.name = "moment_spread",
+                          .infer = like_first,
+                          .operands = "variance mean mean_of_all",
+                          .recompute = Recompute::never};
+const OpDef sum_groups{.name = "sum_groups", .infer = infer_sum_groups, .operands = "x"};
+const OpDef normalize{
+    .name = "normalize", .infer = infer_normalize, .vjp = vjp_normalize, .operands = "x"};
+const OpDef normalize_grad{.name = "normalize_grad", .infer = like_first, .operands = "dy y norms"};
+
+}  // namespace ops::def
 
 namespace ops {
 
 Moments batch_moments(Value x, std::int64_t groups) {
-  const Value mean = x.graph().emit(moments_op, {x}, {{"groups", groups}});
+  const Value mean = x.graph().emit(def::batch_moments, {x}, {{"groups", groups}});
   return {mean, mean.sibling(1)};
 }
 
 Value batch_norm(Value x, Moments moments, Value gamma, Value beta, const BatchNorm& options) {
-  return x.graph().emit(batch_norm_op, {x, moments.mean, moments.variance, gamma, beta},
+  return x.graph().emit(def::batch_norm, {x, moments.mean, moments.variance, gamma, beta},
                         {{"eps", options.eps}, {"ranks", options.ranks}});
 }
 
 Value batch_norm_fixed(Value x, Value mean, Value variance, Value gamma, Value beta, double eps) {
-  return x.graph().emit(fixed_op, {x, mean, variance, gamma, beta}, {{"eps", eps}});
+  return x.graph().emit(def::batch_norm_fixed, {x, mean, variance, gamma, beta}, {{"eps", eps}});
 }
 
 BatchNormSums batch_norm_sums(Value dy, Value x, Moments moments, double eps) {
   const Value dgamma =
-      x.graph().emit(sums_op, {dy, x, moments.mean, moments.variance}, {{"eps", eps}});
+      x.graph().emit(def::batch_norm_sums, {dy, x, moments.mean, moments.variance}, {{"eps", eps}});
   return {dgamma, dgamma.sibling(1)};
 }
 
 Value batch_norm_input_grad(Value dy, Value x, Moments moments, Value gamma, BatchNormSums sums,
                             const BatchNorm& options) {
-  return x.graph().emit(input_grad_op,
+  return x.graph().emit(def::batch_norm_input_grad,
                         {dy, x, moments.mean, moments.variance, gamma, sums.gamma, sums.beta},
                         {{"eps", options.eps}, {"ranks", options.ranks}});
 }
 
 Value batch_norm_fixed_input_grad(Value dy, Value variance, Value gamma, double eps) {
-  return dy.graph().emit(fixed_grad_op, {dy, variance, gamma}, {{"eps", eps}});
+  return dy.graph().emit(def::batch_norm_fixed_input_grad, {dy, variance, gamma}, {{"eps", eps}});
 }
 
 Moments combine_moments(Moments local, std::int64_t ranks) {
   if (ranks == 1) return local;
   const double share = 1.0 / static_cast<double>(ranks);
   const Value mean = scale(all_reduce_sum(local.mean, ranks), share);
-  const Value spread = mean.graph().emit(spread_op, {local.variance, local.mean, mean});
+  const Value spread = mean.graph().emit(def::moment_spread, {local.variance, local.mean, mean});
   return {mean, scale(all_reduce_sum(spread, ranks), share)};
 }
 
 void update_running(Value running_mean, Value running_variance, Moments moments, Value ok,
                     double momentum, std::int64_t count) {
-  running_mean.graph().emit(running_op,
+  running_mean.graph().emit(def::update_running,
                             {running_mean, running_variance, moments.mean, moments.variance, ok},
                             {{"momentum", momentum}, {"count", count}});
 }
 
 Value sum_groups(Value x) {
   if (x.shape()[0] == 1) return reshape(x, {x.shape()[1]});
-  return x.graph().emit(sum_groups_op, {x});
+  return x.graph().emit(def::sum_groups, {x});
 }
 
 Normalized normalize(Value x) {
-  const Value rows = x.graph().emit(normalize_op, {x});
+  const Value rows = x.graph().emit(def::normalize, {x});
   return {rows, rows.sibling(1)};
 }
 
 Value normalize_grad(Value dy, Value y, Value norms) {
-  return dy.graph().emit(normalize_grad_op, {dy, y, norms});
+  return dy.graph().emit(def::normalize_grad, {dy, y, norms});
 }
 
 }  // namespace ops

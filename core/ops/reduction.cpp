@@ -1,7 +1,7 @@
-#include "core/ops/reduction.h"
+#include "ftrain/ops/reduction.h"
 
 #include "core/ops/sums.h"
-#include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 
 namespace ftrain {
 namespace {
@@ -38,43 +38,57 @@ Values vjp_sum_rows(Graph&, const Node& node, const Values& dy) {
   return {ops::repeat_rows(dy[0], node.input(0).shape[0])};
 }
 
-// Accumulates in double and hands out f32 (f64 for f64 tensors).
-const OpDef squared_norm_op{.name = "squared_norm", .infer = infer_scalar};
-const OpDef pool_op{.name = "global_average_pool", .infer = infer_pool, .vjp = vjp_pool};
-const OpDef pool_grad_op{.name = "global_average_pool_grad", .infer = infer_shape_attribute};
-const OpDef sum_op{.name = "sum", .infer = infer_scalar, .vjp = vjp_sum};
-const OpDef fill_like_op{.name = "fill_like", .infer = infer_shape_attribute};
-const OpDef sum_rows_op{.name = "sum_rows", .infer = infer_sum_rows, .vjp = vjp_sum_rows};
-const OpDef repeat_rows_op{.name = "repeat_rows", .infer = infer_shape_attribute};
-
 }  // namespace
+
+namespace ops::def {
+
+// Accumulates in double and hands out f32 (f64 for f64 tensors).
+const OpDef squared_norm{.name = "squared_norm",
+                         .infer = infer_scalar,
+                         .operands = "tensor ...",
+                         .ordering = Ordering::separate,
+                         .concern = Concern::update};
+const OpDef global_average_pool{.name = "global_average_pool",
+                                .infer = infer_pool,
+                                .vjp = vjp_pool,
+                                .operands = "x",
+                                .narrowing = {Narrowing::When::follows, {0}}};
+const OpDef global_average_pool_grad{
+    .name = "global_average_pool_grad", .infer = infer_shape_attribute, .operands = "dy"};
+const OpDef sum{.name = "sum", .infer = infer_scalar, .vjp = vjp_sum, .operands = "x"};
+const OpDef fill_like{.name = "fill_like", .infer = infer_shape_attribute, .operands = "scalar"};
+const OpDef sum_rows{
+    .name = "sum_rows", .infer = infer_sum_rows, .vjp = vjp_sum_rows, .operands = "x"};
+const OpDef repeat_rows{.name = "repeat_rows", .infer = infer_shape_attribute, .operands = "row"};
+
+}  // namespace ops::def
 
 namespace ops {
 
 Value global_average_pool(Value x) {
-  return x.graph().emit(pool_op, {x});
+  return x.graph().emit(def::global_average_pool, {x});
 }
 Value global_average_pool_grad(Value dy, const Shape& shape) {
-  return dy.graph().emit(pool_grad_op, {dy}, {{"shape", shape.extents()}});
+  return dy.graph().emit(def::global_average_pool_grad, {dy}, {{"shape", shape.extents()}});
 }
 Value sum(Value x) {
-  return x.graph().emit(sum_op, {x});
+  return x.graph().emit(def::sum, {x});
 }
 Value mean(Value x) {
   return scale(sum(x), 1.0 / static_cast<double>(x.shape().elements()));
 }
 Value sum_rows(Value x) {
-  return x.graph().emit(sum_rows_op, {x});
+  return x.graph().emit(def::sum_rows, {x});
 }
 Value squared_norm(std::vector<Value> tensors) {
   Graph& graph = tensors.at(0).graph();
-  return graph.emit(squared_norm_op, std::move(tensors));
+  return graph.emit(def::squared_norm, std::move(tensors));
 }
 Value fill_like(Value scalar, const Shape& shape) {
-  return scalar.graph().emit(fill_like_op, {scalar}, {{"shape", shape.extents()}});
+  return scalar.graph().emit(def::fill_like, {scalar}, {{"shape", shape.extents()}});
 }
 Value repeat_rows(Value row, std::int64_t rows) {
-  return row.graph().emit(repeat_rows_op, {row},
+  return row.graph().emit(def::repeat_rows, {row},
                           {{"shape", std::vector<std::int64_t>{rows, row.shape()[0]}}});
 }
 

@@ -1,4 +1,5 @@
-#include "ftrain/graph/opdef.h"
+#include "ftrain/ops/update.h"
+
 #include "ftrain/ops.h"
 
 namespace ftrain {
@@ -21,9 +22,18 @@ std::vector<int> writes_update(const Node& node) {
   return written;
 }
 
-const OpDef update_op{.name = "optimizer_update", .infer = infer_update, .writes = writes_update};
-
 }  // namespace
+
+namespace ops::def {
+
+const OpDef optimizer_update{.name = "optimizer_update",
+                             .infer = infer_update,
+                             .writes = writes_update,
+                             .operands = "parameter gradient rate ok coefficient slot ...",
+                             .ordering = Ordering::update,
+                             .concern = Concern::update};
+
+}  // namespace ops::def
 
 void ops::optimizer_update(Value parameter, std::vector<Value> slots, Value gradient, Value rate,
                            Value coefficient, Value ok, std::shared_ptr<const Payload> update,
@@ -31,7 +41,7 @@ void ops::optimizer_update(Value parameter, std::vector<Value> slots, Value grad
   std::vector<Value> inputs{parameter, gradient, rate, ok, coefficient};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   Graph& graph = parameter.graph();
-  graph.emit(update_op, std::move(inputs),
+  graph.emit(ops::def::optimizer_update, std::move(inputs),
              {{"update", std::move(update)}, {"rate_factor", rate_factor}, {"decay", decay}},
              parameter.node().name);
 }

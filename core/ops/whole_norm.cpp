@@ -1,8 +1,8 @@
 #include "core/ops/whole_norm.h"
 
-#include "core/ops/elementwise.h"
 #include "core/ops/sums.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/elementwise.h"
 
 namespace ftrain {
 namespace {
@@ -96,7 +96,7 @@ Types infer_pair_grad(const Node& node) {
   return types;
 }
 
-// ---- twins
+// ---- decompositions
 
 Value second_norm(const Node& node, Value y, ops::Moments moments) {
   return ops::batch_norm(y, moments, node.inputs[4], node.inputs[5],
@@ -106,7 +106,7 @@ Value second_norm(const Node& node, Value y, ops::Moments moments) {
 enum class After { nothing, prelu, add };
 
 template <After after, bool pair>
-Values twin_forward(Graph&, const Node& node) {
+Values decompose_forward(Graph&, const Node& node) {
   const std::int64_t groups = node.attributes.integer("groups");
   const ops::Moments moments = ops::batch_moments(node.inputs[0], groups);
   Value y = ops::batch_norm(node.inputs[0], moments, node.inputs[1], node.inputs[2],
@@ -151,7 +151,7 @@ void add_plain_gradients(Values& values, Value dy, const ops::NormOperands& norm
 }
 
 template <bool prelu, bool add>
-Values twin_grad(Graph&, const Node& node) {
+Values decompose_grad(Graph&, const Node& node) {
   Values values;
   add_plain_gradients(values, node.inputs[0], operands_of(node, 1, prelu, "eps"));
   if (add) values[0] = ops::add(values[0], node.inputs[5]);
@@ -159,14 +159,14 @@ Values twin_grad(Graph&, const Node& node) {
 }
 
 template <bool prelu>
-Values twin_sum_grad(Graph&, const Node& node) {
+Values decompose_sum_grad(Graph&, const Node& node) {
   Values values{ops::add(node.inputs[0], node.inputs[1])};
   add_plain_gradients(values, values[0], operands_of(node, 2, prelu, "eps"));
   return values;
 }
 
 template <bool prelu>
-Values twin_pair_grad(Graph&, const Node& node) {
+Values decompose_pair_grad(Graph&, const Node& node) {
   Values values;
   add_plain_gradients(values, node.inputs[0], operands_of(node, 1, false, "eps"));
   values[0] = ops::add(values[0], node.inputs[5]);
@@ -174,40 +174,51 @@ Values twin_pair_grad(Graph&, const Node& node) {
   return values;
 }
 
-const OpDef whole_op{.name = "batch_norm_whole",
-                     .infer = infer_forward<false, false, false>,
-                     .twin = twin_forward<After::nothing, false>};
-const OpDef whole_prelu_op{.name = "batch_norm_whole_prelu",
-                           .infer = infer_forward<true, false, false>,
-                           .twin = twin_forward<After::prelu, false>};
-const OpDef whole_add_op{.name = "batch_norm_whole_add",
-                         .infer = infer_forward<false, true, false>,
-                         .twin = twin_forward<After::add, false>};
-const OpDef prelu_norm_op{.name = "batch_norm_prelu_norm",
-                          .infer = infer_forward<true, false, true>,
-                          .twin = twin_forward<After::prelu, true>};
-const OpDef add_norm_op{.name = "batch_norm_add_norm",
-                        .infer = infer_forward<false, true, true>,
-                        .twin = twin_forward<After::add, true>};
+}  // namespace
 
-const OpDef grad_op{
-    .name = "batch_norm_grad", .infer = infer_grad<false, false>, .twin = twin_grad<false, false>};
-const OpDef prelu_grad_op{.name = "batch_norm_prelu_grad",
-                          .infer = infer_grad<true, false>,
-                          .twin = twin_grad<true, false>};
-const OpDef grad_add_op{.name = "batch_norm_grad_add",
-                        .infer = infer_grad<false, true>,
-                        .twin = twin_grad<false, true>};
-const OpDef sum_grad_op{
-    .name = "add_batch_norm_grad", .infer = infer_sum_grad<false>, .twin = twin_sum_grad<false>};
-const OpDef sum_prelu_grad_op{.name = "add_batch_norm_prelu_grad",
-                              .infer = infer_sum_grad<true>,
-                              .twin = twin_sum_grad<true>};
-const OpDef pair_grad_op{
-    .name = "batch_norm_grad_pair", .infer = infer_pair_grad<false>, .twin = twin_pair_grad<false>};
-const OpDef pair_prelu_grad_op{.name = "batch_norm_prelu_grad_pair",
-                               .infer = infer_pair_grad<true>,
-                               .twin = twin_pair_grad<true>};
+namespace ops::def {
+
+const OpDef batch_norm_whole{.name = "batch_norm_whole",
+                             .infer = infer_forward<false, false, false>,
+                             .decomposition = decompose_forward<After::nothing, false>};
+const OpDef batch_norm_whole_prelu{.name = "batch_norm_whole_prelu",
+                                   .infer = infer_forward<true, false, false>,
+                                   .decomposition = decompose_forward<After::prelu, false>};
+const OpDef batch_norm_whole_add{.name = "batch_norm_whole_add",
+                                 .infer = infer_forward<false, true, false>,
+                                 .decomposition = decompose_forward<After::add, false>};
+const OpDef batch_norm_prelu_norm{.name = "batch_norm_prelu_norm",
+                                  .infer = infer_forward<true, false, true>,
+                                  .decomposition = decompose_forward<After::prelu, true>};
+const OpDef batch_norm_add_norm{.name = "batch_norm_add_norm",
+                                .infer = infer_forward<false, true, true>,
+                                .decomposition = decompose_forward<After::add, true>};
+
+const OpDef batch_norm_grad{.name = "batch_norm_grad",
+                            .infer = infer_grad<false, false>,
+                            .decomposition = decompose_grad<false, false>};
+const OpDef batch_norm_prelu_grad{.name = "batch_norm_prelu_grad",
+                                  .infer = infer_grad<true, false>,
+                                  .decomposition = decompose_grad<true, false>};
+const OpDef batch_norm_grad_add{.name = "batch_norm_grad_add",
+                                .infer = infer_grad<false, true>,
+                                .decomposition = decompose_grad<false, true>};
+const OpDef add_batch_norm_grad{.name = "add_batch_norm_grad",
+                                .infer = infer_sum_grad<false>,
+                                .decomposition = decompose_sum_grad<false>};
+const OpDef add_batch_norm_prelu_grad{.name = "add_batch_norm_prelu_grad",
+                                      .infer = infer_sum_grad<true>,
+                                      .decomposition = decompose_sum_grad<true>};
+const OpDef batch_norm_grad_pair{.name = "batch_norm_grad_pair",
+                                 .infer = infer_pair_grad<false>,
+                                 .decomposition = decompose_pair_grad<false>};
+const OpDef batch_norm_prelu_grad_pair{.name = "batch_norm_prelu_grad_pair",
+                                       .infer = infer_pair_grad<true>,
+                                       .decomposition = decompose_pair_grad<true>};
+
+}  // namespace ops::def
+
+namespace {
 
 ops::WholeNorm emit_whole(const OpDef& op, Values inputs, const ops::WholeOptions& options) {
   const Value y = inputs[0].graph().emit(op, std::move(inputs),
@@ -239,34 +250,36 @@ ops::NormGrad gradients_at(Value first, std::int32_t output, const ops::NormOper
 namespace ops {
 
 WholeNorm batch_norm_whole(Value x, Affine affine, const WholeOptions& options) {
-  return emit_whole(whole_op, {x, affine.gamma, affine.beta}, options);
+  return emit_whole(def::batch_norm_whole, {x, affine.gamma, affine.beta}, options);
 }
 
 WholeNorm batch_norm_whole_prelu(Value x, Affine affine, Value slope, const WholeOptions& options) {
-  return emit_whole(whole_prelu_op, {x, affine.gamma, affine.beta, slope}, options);
+  return emit_whole(def::batch_norm_whole_prelu, {x, affine.gamma, affine.beta, slope}, options);
 }
 
 WholeNorm batch_norm_whole_add(Value x, Affine affine, Value other, const WholeOptions& options) {
-  return emit_whole(whole_add_op, {x, affine.gamma, affine.beta, other}, options);
+  return emit_whole(def::batch_norm_whole_add, {x, affine.gamma, affine.beta, other}, options);
 }
 
 NormPair batch_norm_prelu_norm(Value x, Affine first, Value slope, Affine second,
                                const WholeOptions& options, double second_eps) {
-  return emit_pair(prelu_norm_op, {x, first.gamma, first.beta, slope, second.gamma, second.beta},
-                   options, second_eps);
+  return emit_pair(def::batch_norm_prelu_norm,
+                   {x, first.gamma, first.beta, slope, second.gamma, second.beta}, options,
+                   second_eps);
 }
 
 NormPair batch_norm_add_norm(Value x, Affine first, Value other, Affine second,
                              const WholeOptions& options, double second_eps) {
-  return emit_pair(add_norm_op, {x, first.gamma, first.beta, other, second.gamma, second.beta},
-                   options, second_eps);
+  return emit_pair(def::batch_norm_add_norm,
+                   {x, first.gamma, first.beta, other, second.gamma, second.beta}, options,
+                   second_eps);
 }
 
 NormGrad batch_norm_grad(Value dy, const NormOperands& norm) {
   Values inputs{dy};
   append(inputs, norm);
-  const Value dx =
-      dy.graph().emit(norm.slope ? prelu_grad_op : grad_op, std::move(inputs), {{"eps", norm.eps}});
+  const Value dx = dy.graph().emit(norm.slope ? def::batch_norm_prelu_grad : def::batch_norm_grad,
+                                   std::move(inputs), {{"eps", norm.eps}});
   return gradients_at(dx, 0, norm);
 }
 
@@ -274,15 +287,16 @@ NormGrad batch_norm_grad_add(Value dy, const NormOperands& norm, Value other) {
   Values inputs{dy};
   append(inputs, norm);
   inputs.push_back(other);
-  return gradients_at(dy.graph().emit(grad_add_op, std::move(inputs), {{"eps", norm.eps}}), 0,
-                      norm);
+  return gradients_at(
+      dy.graph().emit(def::batch_norm_grad_add, std::move(inputs), {{"eps", norm.eps}}), 0, norm);
 }
 
 SumThenGrad add_batch_norm_grad(Value a, Value b, const NormOperands& norm) {
   Values inputs{a, b};
   append(inputs, norm);
-  const Value d = a.graph().emit(norm.slope ? sum_prelu_grad_op : sum_grad_op, std::move(inputs),
-                                 {{"eps", norm.eps}});
+  const Value d =
+      a.graph().emit(norm.slope ? def::add_batch_norm_prelu_grad : def::add_batch_norm_grad,
+                     std::move(inputs), {{"eps", norm.eps}});
   return {d, gradients_at(d, 1, norm)};
 }
 
@@ -293,8 +307,8 @@ GradThenGrad batch_norm_grad_pair(Value dz, const NormOperands& outer, Value oth
   inputs.push_back(other);
   append(inputs, inner);
   const Value d =
-      dz.graph().emit(inner.slope ? pair_prelu_grad_op : pair_grad_op, std::move(inputs),
-                      {{"eps", outer.eps}, {"inner_eps", inner.eps}});
+      dz.graph().emit(inner.slope ? def::batch_norm_prelu_grad_pair : def::batch_norm_grad_pair,
+                      std::move(inputs), {{"eps", outer.eps}, {"inner_eps", inner.eps}});
   return {gradients_at(d, 0, outer), gradients_at(d, 3, inner)};
 }
 

@@ -2,8 +2,8 @@
 // one op, forward and backward, and the norm that follows with them. A device can keep a channel's
 // activations in its caches between the passes that this takes.
 //
-// Like fused.h's, each computes what its twin of plain ops does, has no gradient, and is put in
-// place by a device's rewrite.
+// Like fused.h's, each computes what its decomposition of plain ops does, has no gradient, and is
+// put in place by a device's rewrite.
 #pragma once
 
 #include "core/ops/fused.h"
@@ -65,5 +65,12 @@ struct GradThenGrad {
 };
 FTRAIN_API GradThenGrad batch_norm_grad_pair(Value dz, const NormOperands& outer, Value other,
                                              const NormOperands& inner);
+
+namespace def {
+FTRAIN_API extern const OpDef batch_norm_whole, batch_norm_whole_prelu, batch_norm_whole_add,
+    batch_norm_prelu_norm, batch_norm_add_norm, batch_norm_grad, batch_norm_prelu_grad,
+    batch_norm_grad_add, add_batch_norm_grad, add_batch_norm_prelu_grad, batch_norm_grad_pair,
+    batch_norm_prelu_grad_pair;
+}  // namespace def
 
 }  // namespace ftrain::ops

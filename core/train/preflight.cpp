@@ -308,7 +308,7 @@ void check_layouts_agree(Communicator& communicator, const Program& step,
   std::string exchanged;
   for (std::int32_t i = 0; i < step.graph->size(); ++i) {
     const Node& node = step.graph->node(i);
-    if (!node.op->collective) continue;
+    if (!is_collective(node)) continue;
     for (const Value& input : node.inputs) exchanged += input.type().text() + ";";
   }
   const std::string mine = hex(XXH3_64bits(exchanged.data(), exchanged.size())) + " " + device;

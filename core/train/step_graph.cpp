@@ -88,6 +88,7 @@ class StepGraph {
 
   // Forward, class centers and backward of one part; its gradients are added to those so far.
   void add_part(std::int64_t part) {
+    graph_->set_stage({Phase::forward, static_cast<std::int32_t>(part)});
     build_.first_sample = (build_.rank * parts_ + part) * batch_;
     const auto& data = assembly_.data;
     const Value pixels =
@@ -106,6 +107,7 @@ class StepGraph {
     // What earlier parts gave is a seed of the parameter itself: it is added to where the gradient
     // is made, and no second set of gradients ever stands. Vectors are small, and devices make them
     // in one go with what stands behind them, so they are added in the end.
+    const EmitIn stage(*graph_, Phase::backward);
     const std::vector<Value> earlier = std::move(gradients_);
     std::vector<Seed> seeds = centers.seeds;
     if (loss_scale_.value.valid()) {
@@ -152,6 +154,7 @@ class StepGraph {
 
   // Sums over ranks, guards, updates, fetches.
   void finish() {
+    const EmitIn stage(*graph_, Phase::update);
     const auto grads = assembly_.parallelism->reduce(step_build(parts_ - 1), std::move(gradients_));
     // Gradients of a scaled loss stay as they are: their norm and what they are multiplied with in
     // the update carry the scale's inverse, so that no pass over them is needed.

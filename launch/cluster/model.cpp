@@ -37,49 +37,50 @@ Traffic& Traffic::operator+=(const Traffic& other) {
 
 // Within each node first, so that every device has its share of the tensor; those shares between
 // nodes, all at once; within each node again.
-double seconds(const Collective& collective, const Ranks& ranks, const Links& links) {
+double seconds(const Exchange& collective, const Ranks& ranks, const Links& links) {
   const double each = number(ranks.each), nodes = number(ranks.nodes), n = each * nodes;
   if (n <= 1) return 0;
   const double inside = links.inside.bandwidth / (links.inside.shared ? each : 1);
   const double between = links.between.bandwidth / (links.between.shared ? each : 1);
   const double share = collective.bytes / each;
   switch (collective.kind) {
-    case Collective::Kind::all_reduce:
+    case Collective::none:
+      break;
+    case Collective::all_reduce:
       if (nodes <= 1) return all_reduce(collective.bytes, each, links.inside.latency, inside);
       return 2 * half_ring(collective.bytes, each, links.inside.latency, inside) +
              all_reduce(share, nodes, links.between.latency, between);
-    case Collective::Kind::all_gather:
-    case Collective::Kind::reduce_scatter:
+    case Collective::all_gather:
+    case Collective::reduce_scatter:
       return half_ring(collective.bytes, each, links.inside.latency, inside) +
              half_ring(share, nodes, links.between.latency, between);
-    case Collective::Kind::broadcast:
+    case Collective::broadcast:
       return std::ceil(std::log2(n)) * (nodes > 1 ? links.between.latency : links.inside.latency) +
              std::max(each > 1 ? collective.bytes / inside : 0, nodes > 1 ? share / between : 0);
   }
   return 0;
 }
 
-Traffic traffic(const Collective& collective, const Ranks& ranks) {
+Traffic traffic(const Exchange& collective, const Ranks& ranks) {
   const double each = number(ranks.each), nodes = number(ranks.nodes);
   const Traffic once{collective.bytes * (each - 1) / each,
                      collective.bytes / each * (nodes - 1) / nodes};
-  const bool twice = collective.kind == Collective::Kind::all_reduce;
+  const bool twice = collective.kind == Collective::all_reduce;
   return {once.inside * (twice ? 2 : 1), once.between * (twice ? 2 : 1)};
 }
 
-Traffic traffic(const std::vector<Collective>& collectives, const Ranks& ranks) {
+Traffic traffic(const std::vector<Exchange>& collectives, const Ranks& ranks) {
   Traffic sum;
-  for (const Collective& collective : collectives) sum += traffic(collective, ranks);
+  for (const Exchange& collective : collectives) sum += traffic(collective, ranks);
   return sum;
 }
 
-StepTime step_time(const Compute& compute, double window,
-                   const std::vector<Collective>& collectives, const Ranks& ranks,
-                   const Links& links, const Pace& pace, double host) {
+StepTime step_time(const Compute& compute, double window, const std::vector<Exchange>& collectives,
+                   const Ranks& ranks, const Links& links, const Pace& pace, double host) {
   StepTime time;
   const bool alone = ranks.count() <= 1;
   time.compute = compute.total() * (alone ? 1 : 1 + pace.slowdown);
-  for (const Collective& collective : collectives) {
+  for (const Exchange& collective : collectives) {
     (collective.overlaps ? time.overlapping : time.blocking) += seconds(collective, ranks, links);
   }
   time.exposed = std::max((1 - pace.overlap) * time.overlapping, time.overlapping - window);

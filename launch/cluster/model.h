@@ -8,6 +8,8 @@
 #include <limits>
 #include <vector>
 
+#include "ftrain/graph/opdef.h"
+
 namespace ftrain::cluster {
 
 // A wire as the alpha-beta model has it: a message of S bytes takes latency + S / bandwidth.
@@ -31,8 +33,8 @@ struct Ranks {
 // `count` ranks, nodes filled one after the other.
 Ranks place(std::int64_t count, std::int64_t devices_of_node);
 
-struct Collective {
-  enum class Kind { all_reduce, all_gather, reduce_scatter, broadcast } kind = Kind::all_reduce;
+struct Exchange {
+  Collective kind = Collective::all_reduce;
   double bytes = 0;       // the whole tensor: what a gather gives, what a scatter takes
   bool overlaps = false;  // a sum of gradients that nothing but the update waits for
 };
@@ -43,8 +45,8 @@ struct Traffic {
   Traffic& operator+=(const Traffic& other);
 };
 
-double seconds(const Collective& collective, const Ranks& ranks, const Links& links);
-Traffic traffic(const Collective& collective, const Ranks& ranks);
+double seconds(const Exchange& collective, const Ranks& ranks, const Links& links);
+Traffic traffic(const Exchange& collective, const Ranks& ranks);
 
 // What a rank computes in a step, in seconds.
 struct Compute {
@@ -72,10 +74,9 @@ struct StepTime {
 
 // `window`: the seconds of the backward pass that gradients can be summed behind.
 // `host`: the seconds in which a node reads the batches of its ranks; 0: never the limit.
-StepTime step_time(const Compute& compute, double window,
-                   const std::vector<Collective>& collectives, const Ranks& ranks,
-                   const Links& links, const Pace& pace, double host = 0);
+StepTime step_time(const Compute& compute, double window, const std::vector<Exchange>& collectives,
+                   const Ranks& ranks, const Links& links, const Pace& pace, double host = 0);
 
-Traffic traffic(const std::vector<Collective>& collectives, const Ranks& ranks);
+Traffic traffic(const std::vector<Exchange>& collectives, const Ranks& ranks);
 
 }  // namespace ftrain::cluster

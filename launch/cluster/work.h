@@ -22,7 +22,7 @@ struct Work {
   Part forward, backward;
   double center_flops = 0, center_bytes = 0;
   double update_bytes = 0;
-  std::vector<Collective> collectives;
+  std::vector<Exchange> collectives;
 };
 
 // `graph`: a training step; `parts`: as its accumulation has it.

@@ -28,6 +28,7 @@ struct DataParallel final : Parallelism {
         ops::margin_loss(ops::reshape(stats.stats, {1, build.batch, 2}), norms, target, options);
     const Value loss = share_of_step(build, ops::all_reduce_sum(own_loss, ranks), ranks);
     const Value ok = add_loss(loss, so_far);
+    const EmitIn backward(build.graph, Phase::backward);
     ops::RowUpdate update = row_update(build);
     const bool last = build.part + 1 == build.parts;
     if (last && ranks == 1) {

@@ -55,6 +55,7 @@ ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, V
   const auto [mean, log_sum] = ops::margin_loss(all_stats, norms, target, centers);
   const Value loss = share_of_step(build, mean, 1);
   const Value ok = add_loss(loss, so_far);
+  const EmitIn backward(build.graph, Phase::backward);
   if (build.part + 1 < build.parts) {
     const auto [gradient, dweight] =
         ops::class_center_backward(features, norms, all_labels, weight, target, log_sum, stats,

@@ -66,7 +66,7 @@ void each_node(const cpu::OpCase& row, DType dtype, const F& f) {
   interpreter.run();
   for (std::int32_t i = 0; i < built.leaves.graph.size(); ++i) {
     const Node& node = built.leaves.graph.node(i);
-    if (node.op->leaf || node.op->collective) continue;
+    if (node.op->leaf || is_collective(node)) continue;
     if (dtype == DType::f32) {
       cpu::LoneNode lone(node, interpreter);
       f(lone);

@@ -13,7 +13,7 @@ using namespace ftrain::cluster;
 using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
-using Kind = Collective::Kind;
+using Kind = ftrain::Collective;
 
 const fs::path clusters = fs::path(FTRAIN_SOURCE) / "configs" / "clusters";
 
@@ -32,7 +32,7 @@ TEST(ClusterModel, PlacesRanksOnWholeNodes) {
 
 TEST(ClusterModel, OneRankSendsNothingAndWaitsForNobody) {
   const Links slow{{1, 1, true}, {1, 1, true}};
-  const std::vector<Collective> collectives{
+  const std::vector<Exchange> collectives{
       {Kind::all_reduce, 1e9, true}, {Kind::all_gather, 1e9, false}, {Kind::broadcast, 1, false}};
   const StepTime time = step_time(second, 0.6, collectives, {1, 1}, slow, {0.5, 0.5, 5});
   EXPECT_DOUBLE_EQ(time.total(), 1);
@@ -41,8 +41,8 @@ TEST(ClusterModel, OneRankSendsNothingAndWaitsForNobody) {
 }
 
 TEST(ClusterModel, AnIdealClusterHasAPerfectSpeedup) {
-  const std::vector<Collective> collectives{{Kind::all_reduce, 1e12, true},
-                                            {Kind::reduce_scatter, 1e12, false}};
+  const std::vector<Exchange> collectives{{Kind::all_reduce, 1e12, true},
+                                          {Kind::reduce_scatter, 1e12, false}};
   for (const Ranks ranks : {Ranks{1, 8}, Ranks{4, 8}, Ranks{32, 1}}) {
     EXPECT_DOUBLE_EQ(step_time(second, 0.6, collectives, ranks, ideal, {}).total(), 1);
   }
@@ -51,10 +51,10 @@ TEST(ClusterModel, AnIdealClusterHasAPerfectSpeedup) {
 TEST(ClusterModel, ARingSendsEachByteTwiceButItsOwnShare) {
   const Links links{{0, 100, false}, {}};
   for (const int n : {2, 3, 8}) {
-    const Collective sum{Kind::all_reduce, 600, false};
+    const Exchange sum{Kind::all_reduce, 600, false};
     EXPECT_DOUBLE_EQ(seconds(sum, {1, n}, links), 2.0 * (n - 1) / n * 6);
     EXPECT_DOUBLE_EQ(traffic(sum, {1, n}).inside, 2.0 * (n - 1) / n * 600);
-    const Collective gather{Kind::all_gather, 600, false};
+    const Exchange gather{Kind::all_gather, 600, false};
     EXPECT_DOUBLE_EQ(seconds(gather, {1, n}, links), (n - 1.0) / n * 6);
     EXPECT_DOUBLE_EQ(seconds({Kind::reduce_scatter, 600, false}, {1, n}, links),
                      seconds(gather, {1, n}, links));
@@ -68,7 +68,7 @@ TEST(ClusterModel, SmallSumsTakeATree) {
 
 TEST(ClusterModel, NodesExchangeSharesOfTheirDevices) {
   Links links{{0, 1000, false}, {0, 10, false}};
-  const Collective sum{Kind::all_reduce, 800, false};
+  const Exchange sum{Kind::all_reduce, 800, false};
   const double inside = 2 * 7.0 / 8 * 0.8;
   EXPECT_DOUBLE_EQ(seconds(sum, {4, 8}, links), inside + 2 * 3.0 / 4 * 100 / 10);
   EXPECT_DOUBLE_EQ(traffic(sum, {4, 8}).between, 2 * 3.0 / 4 * 100);

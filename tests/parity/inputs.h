@@ -1,4 +1,4 @@
-// The start weights, images and labels of the parity cases: formula.py's twin, to the bit.
+// The start weights, images and labels of the parity cases: formula.py's decomposition, to the bit.
 //
 // Header-only and free of state; the formulas are in README.md beside this file.
 #pragma once

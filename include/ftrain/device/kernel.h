@@ -60,10 +60,6 @@ struct KernelChoice {
   std::vector<std::pair<std::string, double>> measured;
 };
 
-// Multiplications and additions that the sums of a convolution or product have as they are written
-// (a kernel may do with fewer); 0 for other ops.
-FTRAIN_API double flops_of(const Node& node);
-
 class FTRAIN_API KernelList {
  public:
   void add(const KernelDef& def);

@@ -51,6 +51,17 @@ class FTRAIN_API Value {
   std::int32_t output_ = 0;
 };
 
+// The part of a step that a node belongs to.
+enum class Phase : std::uint8_t { forward, backward, update };
+
+// Where in a step a node stands: set by whoever emits it, kept by every pass.
+struct Stage {
+  Phase phase = Phase::forward;
+  // A step takes its samples in micro-batches, one behind the other.
+  std::int32_t micro_batch = 0;
+  bool operator==(const Stage&) const = default;
+};
+
 struct Node {
   const OpDef* op = nullptr;
   std::vector<Value> inputs;
@@ -58,6 +69,7 @@ struct Node {
   std::vector<TensorType> outputs;
   std::string name;  // for people: "layer1.0.conv1"; may repeat
   std::int32_t index = 0;
+  Stage stage = {};
 
   const TensorType& input(std::size_t i) const { return inputs[i].type(); }
 };
@@ -95,6 +107,10 @@ class FTRAIN_API Graph {
   Value emit(const OpDef& op, std::vector<Value> inputs, Attributes attributes = {},
              std::string name = {});
 
+  // The stage of what is emitted from now on.
+  const Stage& stage() const { return stage_; }
+  void set_stage(const Stage& stage) { stage_ = stage; }
+
   Value input(std::string name, TensorType type);  // written by the host before each run
   Value state(StateSpec spec);
   void fetch(std::string name, Value value);  // readable after each run
@@ -126,8 +142,24 @@ class FTRAIN_API Graph {
 
  private:
   std::deque<Node> nodes_;
+  Stage stage_;
   std::vector<Named> inputs_, fetches_;
   std::vector<State> states_;
+};
+
+// While it lives, what is emitted belongs to another phase.
+class EmitIn {
+ public:
+  EmitIn(Graph& graph, Phase phase) : graph_(graph), before_(graph.stage()) {
+    graph_.set_stage({phase, before_.micro_batch});
+  }
+  ~EmitIn() { graph_.set_stage(before_); }
+  EmitIn(const EmitIn&) = delete;
+  EmitIn& operator=(const EmitIn&) = delete;
+
+ private:
+  Graph& graph_;
+  Stage before_;
 };
 
 }  // namespace ftrain

@@ -230,7 +230,7 @@ TEST(AdvanceCollectives, AreInOneOrderOnRanksOfOtherShapes) {
     std::vector<std::string> names;
     const auto advanced = advance_collectives(g);
     for (std::int32_t i = 0; i < advanced->size(); ++i) {
-      if (advanced->node(i).op->collective) names.emplace_back(advanced->node(i).op->name);
+      if (is_collective(advanced->node(i))) names.emplace_back(advanced->node(i).op->name);
     }
     return names;
   };

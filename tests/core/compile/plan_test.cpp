@@ -217,7 +217,7 @@ TEST(Plan, ABusyNodeKeepsItsMemory) {
   for (int i = 0; i < 2; ++i) y = ops::scale(y, 2);  // 4, 5
   g.fetch("y", ops::add(y, sum));                    // 6
   PlanRequest request;
-  request.scratch = [](const Node& node) { return std::size_t{node.op->collective ? 4096u : 0u}; };
+  request.scratch = [](const Node& node) { return std::size_t{is_collective(node) ? 4096u : 0u}; };
   const auto shared = [&](const Plan& plan) {
     bool any = false;
     for (std::size_t k = 3; k < 6; ++k) {
@@ -228,12 +228,12 @@ TEST(Plan, ABusyNodeKeepsItsMemory) {
     return any;
   };
   EXPECT_TRUE(shared(plan_memory(g, request)));
-  request.busy_until = [](const Node& node) { return node.op->collective ? 6 : node.index; };
+  request.busy_until = [](const Node& node) { return is_collective(node) ? 6 : node.index; };
   const Plan plan = plan_memory(g, request);
   EXPECT_FALSE(shared(plan));
   EXPECT_EQ(plan.arena_bytes, 5 * 4096u);  // its three, and a step from one block to the next
   // In place it has one block fewer, and no other node takes over what it is at work with.
-  request.overwrites = [](const Node& node) { return node.op->collective ? -2 : 0; };
+  request.overwrites = [](const Node& node) { return is_collective(node) ? -2 : 0; };
   const Plan in_place = plan_memory(g, request);
   EXPECT_EQ(in_place.values[1][0].offset, in_place.values[2][0].offset);
   EXPECT_FALSE(shared(in_place));
@@ -248,7 +248,7 @@ TEST(Plan, EachOutputMayTakeOverTheInputOfItsNumber) {
   g.fetch("y", ops::add(b, ops::add(sums[0], sums[1])));
   for (const Value& sum : sums) g.fetch("sum", sum);
   PlanRequest request;
-  request.overwrites = [](const Node& node) { return node.op->collective ? -2 : -1; };
+  request.overwrites = [](const Node& node) { return is_collective(node) ? -2 : -1; };
   const Plan plan = plan_memory(g, request);
   EXPECT_EQ(plan.values[4][0].offset, plan.values[1][0].offset);
   EXPECT_NE(plan.values[4][1].offset, plan.values[2][0].offset);  // b is needed after it

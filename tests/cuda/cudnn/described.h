@@ -11,11 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/ops/convolution.h"
 #include "ftrain/config/table.h"
 #include "ftrain/graph/opdef.h"
 #include "ftrain/model/backbone.h"
 #include "ftrain/ops.h"
+#include "ftrain/ops/convolution.h"
 #include "ftrain/plugin/registry.h"
 #include "plugins/devices/cuda/cudnn/library.h"
 

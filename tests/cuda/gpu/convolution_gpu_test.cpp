@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "core/ops/convolution.h"
 #include "ftrain/ops.h"
+#include "ftrain/ops/convolution.h"
 #include "gpu_fixture.h"
 
 namespace ftrain::cuda {

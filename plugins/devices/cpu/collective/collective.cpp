@@ -11,9 +11,9 @@
 namespace ftrain::cpu {
 namespace {
 
-class Collective : public Kernel {
+class CollectiveKernel : public Kernel {
  public:
-  Collective(const Node& node, const KernelEnvironment& environment)
+  CollectiveKernel(const Node& node, const KernelEnvironment& environment)
       : communicator_(environment.communicator), op_(node.op->name) {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       in_types_.push_back(node.input(i));
@@ -44,10 +44,10 @@ class Collective : public Kernel {
 };
 
 // Small tensors travel together, through scratch: one message instead of hundreds.
-class AllReduce final : public Collective {
+class AllReduce final : public CollectiveKernel {
  public:
   AllReduce(const Node& node, const KernelEnvironment& environment)
-      : Collective(node, environment) {
+      : CollectiveKernel(node, environment) {
     for (std::size_t i = 0; i < in_types_.size(); ++i) {
       const bool packed = in_types_.size() > 1 && in_types_[i].bytes() <= small &&
                           in_types_[i].dtype == in_types_[0].dtype;
@@ -88,17 +88,17 @@ class AllReduce final : public Collective {
   std::size_t packed_bytes_ = 0;
 };
 
-class AllGather final : public Collective {
+class AllGather final : public CollectiveKernel {
  public:
-  using Collective::Collective;
+  using CollectiveKernel::CollectiveKernel;
   void launch() override { communicator_->all_gather(in_[0], out_[0], in_types_[0].bytes()); }
 };
 
 // f32 that travels in bf16. Own rows are rounded like the others': all ranks have the same bits.
-class AllGatherRounded final : public Collective {
+class AllGatherRounded final : public CollectiveKernel {
  public:
   AllGatherRounded(const Node& node, const KernelEnvironment& environment)
-      : Collective(node, environment),
+      : CollectiveKernel(node, environment),
         own_(static_cast<std::size_t>(in_types_[0].shape.elements())),
         all_(static_cast<std::size_t>(out_types_[0].shape.elements())) {}
 
@@ -123,19 +123,20 @@ std::unique_ptr<Kernel> make_gather(const Node& node, const KernelEnvironment& e
   return std::make_unique<AllGather>(node, environment);
 }
 
-class ReduceScatter final : public Collective {
+class ReduceScatter final : public CollectiveKernel {
  public:
-  using Collective::Collective;
+  using CollectiveKernel::CollectiveKernel;
   void launch() override {
     communicator_->reduce_scatter(in_[0], out_[0], out_types_[0].shape.elements(),
                                   out_types_[0].dtype);
   }
 };
 
-class Broadcast final : public Collective {
+class Broadcast final : public CollectiveKernel {
  public:
   Broadcast(const Node& node, const KernelEnvironment& environment)
-      : Collective(node, environment), root_(static_cast<int>(node.attributes.integer("root"))) {}
+      : CollectiveKernel(node, environment),
+        root_(static_cast<int>(node.attributes.integer("root"))) {}
   int overwrites() const override { return 0; }
   void launch() override {
     copy_in(0);

@@ -34,7 +34,7 @@ std::vector<std::unique_ptr<Kernel>> bound_nowhere(const Program& program,
     const Node& node = program.graph->node(i);
     const KernelDef* def = program.kernels[static_cast<std::size_t>(i)].def;
     // Ranks meet in a collective, and there are none here.
-    if (def == nullptr || node.op->collective) continue;
+    if (def == nullptr || is_collective(node)) continue;
     kernels.push_back(def->make(node, environment));
     std::vector<void*> inputs;
     for (const Value& input : node.inputs) inputs.push_back(input.valid() ? nowhere : nullptr);
@@ -77,7 +77,7 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
     launch.kernel = std::move(kernel);
     launch.node = i;
     launch.kept = !program_.kept.empty() && program_.kept[n];
-    if (overlap && node.op->collective) {
+    if (overlap && is_collective(node)) {
       beside_.push_back(i);
       launch.release = beside_.size();
     }
@@ -163,8 +163,8 @@ void CpuExecutable::go(std::vector<TimelineEvent>* events) {
         const Time begin = std::chrono::steady_clock::now();
         launch.kernel->launch();
         const Time end = std::chrono::steady_clock::now();
-        record("", node, node.op->collective ? 1 : 0, begin, end);
-        if (node.op->collective) record("wait", node, 0, begin, end);
+        record("", node, is_collective(node) ? 1 : 0, begin, end);
+        if (is_collective(node)) record("wait", node, 0, begin, end);
       } else {
         launch.kernel->launch();
       }

@@ -71,12 +71,22 @@ std::vector<TensorType> infer_convolution(const Node& node) {
   return {{node.input(0).dtype, y}};
 }
 
-const OpDef norm_op{.name = "fold_norm", .infer = infer_norm};
-const OpDef weight_op{.name = "fold_weight", .infer = infer_weight};
-const OpDef bias_op{.name = "fold_bias", .infer = infer_bias};
-const OpDef convolution_op{.name = "conv2d_folded", .infer = infer_convolution};
+constexpr ConvolutionRoles roles{.x = 0, .weight = 1, .y = ConvolutionRoles::result};
+
+const OpDef norm_op{
+    .name = "fold_norm", .infer = infer_norm, .operands = "mean variance gamma beta"};
+const OpDef weight_op{
+    .name = "fold_weight", .infer = infer_weight, .operands = "weight before behind"};
+const OpDef bias_op{
+    .name = "fold_bias", .infer = infer_bias, .operands = "weight before behind shift"};
 
 }  // namespace
+
+const OpDef conv2d_folded_op{.name = "conv2d_folded",
+                             .infer = infer_convolution,
+                             .operands = "x weight bias slope other",
+                             .convolution = &roles,
+                             .tunable = true};
 
 FoldedNorm fold_norm(Value mean, Value variance, Value gamma, Value beta, double eps) {
   const Value factor = mean.graph().emit(norm_op, {mean, variance, gamma, beta}, {{"eps", eps}});
@@ -98,7 +108,7 @@ Value fold_bias(Value weight, FoldedNorm before, FoldedNorm behind, const Shape&
 
 Value conv2d_folded(Value x, Value weight, Value bias, Value slope, Value other,
                     const ops::Conv2d& options) {
-  return x.graph().emit(convolution_op, {x, weight, bias, slope, other}, attributes_of(options));
+  return x.graph().emit(conv2d_folded_op, {x, weight, bias, slope, other}, attributes_of(options));
 }
 
 }  // namespace ftrain::cpu

@@ -9,6 +9,8 @@
 
 namespace ftrain::cpu {
 
+extern const OpDef conv2d_folded_op;
+
 // A batch norm of fixed statistics as factor x + shift, each [C]: factor = gamma / sqrt(variance +
 // eps), shift = beta - mean factor.
 struct FoldedNorm {

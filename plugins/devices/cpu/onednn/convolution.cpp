@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/onednn/kernels.h"
 #include "plugins/devices/cpu/onednn/sequence.h"
@@ -168,21 +169,6 @@ std::unique_ptr<Kernel> make_weight_grad(const Node& node, const KernelEnvironme
 }
 
 }  // namespace
-
-ConvolutionTypes convolution_types(const Node& node) {
-  ConvolutionTypes t;
-  t.stride = node.attributes.integer("stride");
-  t.padding = node.attributes.integer("padding");
-  t.groups = node.attributes.integer("groups");
-  if (node.op->name == "conv2d" || node.op->name == "conv2d_folded") {
-    t.x = node.input(0), t.weight = node.input(1), t.y = node.outputs[0];
-  } else if (node.op->name == "conv2d_input_grad") {
-    t.y = node.input(0), t.weight = node.input(1), t.x = node.outputs[0];
-  } else {
-    t.y = node.input(0), t.x = node.input(1), t.weight = node.outputs[0];
-  }
-  return t;
-}
 
 std::string preferred_weight_layout(const ConvolutionTypes& types) {
   // In bf16 the weight is rearranged as it is rounded, so its gradient has the say.

@@ -4,21 +4,10 @@
 #include <optional>
 #include <string>
 
-#include "ftrain/graph/graph.h"
+#include "ftrain/ops/convolution.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 
 namespace ftrain::cpu {
-
-// The three tensors of a convolution, whichever of them a node makes.
-struct ConvolutionTypes {
-  TensorType x, weight, y;
-  std::int64_t stride = 1, padding = 0, groups = 1;
-
-  bool depthwise() const { return groups > 1 && weight.shape[1] == 1 && groups == weight.shape[0]; }
-};
-
-// Of a conv2d, conv2d_folded, conv2d_input_grad or conv2d_weight_grad node.
-ConvolutionTypes convolution_types(const Node& node);
 
 // Is it a depthwise convolution whose kernel is as large as the image? And how its weight's
 // gradient is then ordered.

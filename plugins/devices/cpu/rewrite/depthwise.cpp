@@ -8,6 +8,7 @@
 
 #include "core/compile/passes.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 #include "plugins/devices/cpu/simd/depthwise.h"
 
@@ -41,7 +42,7 @@ class Pass {
 
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
-      if (old_.node(i).op->name == "conv2d") match(old_.node(i));
+      if (old_.node(i).op == &ops::def::conv2d) match(old_.node(i));
     }
     // Leaves first: a block stands where its first node stood, and takes states of its last.
     for (std::int32_t i = 0; i < old_.size(); ++i) {
@@ -61,11 +62,11 @@ class Pass {
   }
 
   // The only use, or the only one by an op of that name; nullptr otherwise.
-  const Node* user(Value value, std::string_view op) const {
+  const Node* user(Value value, const OpDef& op) const {
     const Node* found = nullptr;
     for (const std::int32_t use : uses(value)) {
       const Node& node = old_.node(use);
-      if (node.op->name != op) continue;
+      if (node.op != &op) continue;
       if (found != nullptr) return nullptr;
       found = &node;
     }
@@ -95,22 +96,22 @@ class Pass {
   bool match_norm(NormNodes& n) const {
     const Node& norm = *n.norm;
     n.moments = &norm.inputs[1].node();
-    if (n.moments->op->name != "batch_moments" || n.moments->attributes.integer("groups") != 1 ||
+    if (n.moments->op != &ops::def::batch_moments || n.moments->attributes.integer("groups") != 1 ||
         norm.attributes.integer("ranks") != 1 || n.moments->inputs[0] != norm.inputs[0]) {
       return false;
     }
     const Value x = norm.inputs[0], mean = first_of(n.moments), variance = mean.sibling(1);
     const Value normed = first_of(n.norm);
-    n.prelu = user(normed, "prelu");
-    n.prelu_grad = user(normed, "prelu_grad");
+    n.prelu = user(normed, ops::def::prelu);
+    n.prelu_grad = user(normed, ops::def::prelu_grad);
     if (!has_inputs(norm, 1, {mean, variance}) || !n.prelu || !n.prelu_grad ||
         !has_inputs(*n.prelu_grad, 1, {normed, n.prelu->inputs[1]}) ||
         !within(normed, {n.prelu, n.prelu_grad})) {
       return false;
     }
     const Value dz = first_of(n.prelu_grad);
-    n.sums = user(dz, "batch_norm_sums");
-    n.input_grad = user(dz, "batch_norm_input_grad");
+    n.sums = user(dz, ops::def::batch_norm_sums);
+    n.input_grad = user(dz, ops::def::batch_norm_input_grad);
     if (!n.sums || !n.input_grad || !within(dz, {n.sums, n.input_grad})) return false;
     const double eps = norm.attributes.number("eps");
     const Value dgamma = first_of(n.sums);
@@ -131,17 +132,17 @@ class Pass {
                           convolution.attributes.integer("stride"),
                           convolution.attributes.integer("padding"))
              .empty() ||
-        a.node().op->name != "prelu" || a.node().inputs[0].node().op->name != "batch_norm") {
+        a.node().op != &ops::def::prelu || a.node().inputs[0].node().op != &ops::def::batch_norm) {
       return;
     }
     b.first.norm = &a.node().inputs[0].node();
-    b.second.norm = user(z, "batch_norm");
+    b.second.norm = user(z, ops::def::batch_norm);
     if (!b.second.norm || b.second.norm->inputs[0] != z) return;
     if (!match_norm(b.first) || !match_norm(b.second) || first_of(b.first.prelu) != a) return;
     const Value dz = first_of(b.second.input_grad), da = b.first.prelu_grad->inputs[0];
     b.input_grad = &da.node();
-    b.weight_grad = user(dz, "conv2d_weight_grad");
-    if (b.input_grad->op->name != "conv2d_input_grad" || !b.weight_grad ||
+    b.weight_grad = user(dz, ops::def::conv2d_weight_grad);
+    if (b.input_grad->op != &ops::def::conv2d_input_grad || !b.weight_grad ||
         !has_inputs(*b.input_grad, 0, {dz, weight}) || !has_inputs(*b.weight_grad, 0, {dz, a}) ||
         !within(a, {&convolution, b.weight_grad}) || !within(dz, {b.input_grad, b.weight_grad}) ||
         !within(da, {b.first.prelu_grad})) {

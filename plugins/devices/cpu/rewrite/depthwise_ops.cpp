@@ -1,9 +1,9 @@
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 
-#include "core/ops/convolution.h"
-#include "core/ops/elementwise.h"
 #include "core/ops/sums.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/convolution.h"
+#include "ftrain/ops/elementwise.h"
 
 namespace ftrain::cpu {
 namespace {
@@ -71,7 +71,7 @@ Value norm_at(const Node& node, std::size_t x, const char* eps) {
                          node.inputs[x + 3], node.inputs[x + 4], {node.attributes.number(eps), 1});
 }
 
-Values twin_block(Graph&, const Node& node) {
+Values decompose_block(Graph&, const Node& node) {
   const Values& in = node.inputs;
   const ops::Moments first = ops::batch_moments(in[0], 1);
   const Value normed =
@@ -94,7 +94,7 @@ Values grad_at(const Node& node, Value dy, Value normed, std::size_t x, const ch
   return {dx, sums.gamma, sums.beta, dz.slope};
 }
 
-Values twin_grad(Graph&, const Node& node) {
+Values decompose_grad(Graph&, const Node& node) {
   const Values& in = node.inputs;
   const ops::Conv2d options = convolution_of(node);
   const Value normed = norm_at(node, 1, "eps"), again = norm_at(node, 8, "second_eps");
@@ -106,8 +106,10 @@ Values twin_grad(Graph&, const Node& node) {
   return {first[0], first[1], first[2], first[3], dweight, second[1], second[2], second[3]};
 }
 
-const OpDef block_op{.name = "depthwise_block", .infer = infer_block, .twin = twin_block};
-const OpDef grad_op{.name = "depthwise_block_grad", .infer = infer_grad, .twin = twin_grad};
+const OpDef block_op{
+    .name = "depthwise_block", .infer = infer_block, .decomposition = decompose_block};
+const OpDef grad_op{
+    .name = "depthwise_block_grad", .infer = infer_grad, .decomposition = decompose_grad};
 
 }  // namespace
 

@@ -2,10 +2,12 @@
 // PReLUs on both sides, forward and backward. All of it stays within a block of channels, so a
 // device can pass over memory once for all of it, and what lies between is never stored.
 //
-// As core/ops/fused.h's: each computes what its twin of plain ops does and has no gradient.
+// As core/ops/fused.h's: each computes what its decomposition of plain ops does and has no
+// gradient.
 #pragma once
 
 #include "core/ops/fused.h"
+#include "ftrain/ops/convolution.h"
 
 namespace ftrain::cpu {
 

@@ -6,13 +6,14 @@
 
 #include "core/compile/passes.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/folded/ops.h"
 
 namespace ftrain::cpu {
 namespace {
 
-bool is(const Node& node, std::string_view op) {
-  return node.op->name == op;
+bool is(const Node& node, const OpDef& op) {
+  return node.op == &op;
 }
 
 class Folding {
@@ -30,7 +31,7 @@ class Folding {
 
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
-      if (is(old_.node(i), "conv2d")) match(old_.node(i));
+      if (is(old_.node(i), ops::def::conv2d)) match(old_.node(i));
     }
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const auto n = static_cast<std::size_t>(i);
@@ -64,7 +65,7 @@ class Folding {
     if (next != nullptr && is_norm(*next)) run.behind = run.last = next;
     if (run.before == nullptr && run.behind == nullptr) return;
     next = only_user(first(*run.last));
-    if (next != nullptr && is(*next, "prelu") && is_state(next->inputs[1])) {
+    if (next != nullptr && is(*next, ops::def::prelu) && is_state(next->inputs[1])) {
       run.prelu = run.last = next;
     }
     match_add(run);
@@ -79,7 +80,7 @@ class Folding {
   void match_add(Run& run) const {
     const Value y = first(*run.last);
     const Node* const add = only_user(y);
-    if (add == nullptr || !is(*add, "add") || !free(*add)) return;
+    if (add == nullptr || !is(*add, ops::def::add) || !free(*add)) return;
     run.other = add->inputs[add->inputs[0] == y ? 1 : 0];
     run.add = run.last = add;
   }
@@ -110,7 +111,7 @@ class Folding {
   bool is_state(Value value) const { return old_.state_of(value) != nullptr; }
 
   bool is_norm(const Node& node) const {
-    return is(node, "batch_norm_fixed") &&
+    return is(node, ops::def::batch_norm_fixed) &&
            std::all_of(node.inputs.begin() + 1, node.inputs.end(),
                        [&](const Value& input) { return is_state(input); });
   }

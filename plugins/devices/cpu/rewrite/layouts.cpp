@@ -2,6 +2,7 @@
 
 #include "core/compile/layouts.h"
 #include "plugins/devices/cpu/device/layout.h"
+#include "plugins/devices/cpu/folded/ops.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 
 namespace ftrain::cpu {
@@ -40,7 +41,7 @@ class Pass final : public LayoutPass {
 
   // A folded convolution's weight is made once from states, so its order is free.
   bool arrange(const Node& node) override {
-    if (node.op->name != "conv2d_folded") return false;
+    if (node.op != &conv2d_folded_op) return false;
     const ConvolutionTypes t = wanted(node);
     std::vector<Value> inputs{as(plain(node.inputs[0]), t.x.layout),
                               as(plain(node.inputs[1]), preferred_weight_layout(t))};

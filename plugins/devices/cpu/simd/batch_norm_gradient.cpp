@@ -2,6 +2,7 @@
 // the PReLU that follows the norm, whose input z is computed again from x.
 //
 // Bytes over memory: sums read dy and x; the gradient reads them again and writes dx.
+#include "core/ops/fused.h"
 #include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 #include "plugins/devices/cpu/simd/reduce.h"
@@ -82,8 +83,8 @@ class BatchNormInputGrad : public NormKernel {
       : NormKernel(node.input(1), node.input(2).shape[0], environment),
         tile_(norm_backward(environment.isa).gradient),
         eps_(node.attributes.number("eps")) {
-    if (node.op->name == "batch_norm_prelu_input_grad") after_ = After::prelu;
-    if (node.op->name == "batch_norm_input_grad_add") after_ = After::add;
+    if (node.op == &ops::def::batch_norm_prelu_input_grad) after_ = After::prelu;
+    if (node.op == &ops::def::batch_norm_input_grad_add) after_ = After::add;
     inverse_count_ = 1.0 / static_cast<double>(samples() * node.attributes.integer("ranks"));
   }
 

@@ -45,6 +45,7 @@ HWY_AFTER_NAMESPACE();
 #include "core/compile/merge_updates.h"
 #include "ftrain/graph/opdef.h"
 #include "ftrain/model/optimizer.h"
+#include "ftrain/ops.h"
 
 namespace ftrain::cpu {
 namespace {
@@ -105,7 +106,7 @@ class OptimizerUpdate : public BoundKernel {
         update_(node.attributes.payload_pointer("update")),
         rate_factor_(node.attributes.number("rate_factor")),
         decay_(node.attributes.number("decay")) {
-    if (node.op->name == "optimizer_update") {
+    if (node.op == &ops::def::optimizer_update) {
       slots_ = node.inputs.size() - first_slot;
       rate_ = 2;
       tensors_.push_back({0, 1, first_slot});

@@ -18,10 +18,6 @@
 namespace ftrain::cpu {
 namespace {
 
-// Those whose operands may be any numbers, and that have several kernels worth trying.
-constexpr std::string_view tuned_ops[] = {"conv2d", "conv2d_input_grad", "conv2d_weight_grad",
-                                          "conv2d_folded", "matmul"};
-
 constexpr int plain_below = 10;  // see kernels.h: plain loops are not worth measuring
 
 // What the process knows, whichever program or rank asked.
@@ -64,11 +60,6 @@ bool suits(const Answer& answer, const std::vector<const KernelDef*>& candidates
 }
 
 }  // namespace
-
-bool is_tuned(const Node& node) {
-  return std::find(std::begin(tuned_ops), std::end(tuned_ops), node.op->name) !=
-         std::end(tuned_ops);
-}
 
 struct Tuner::Session {
   explicit Session(const std::filesystem::path& path) : measuring(shared().measuring), file(path) {
@@ -153,7 +144,7 @@ const Answer* Tuner::known(const std::string& problem,
 }
 
 KernelChoice Tuner::choose(const Node& node) {
-  if (!is_tuned(node)) return kernels_.choose(node, environment_);
+  if (!node.op->tunable) return kernels_.choose(node, environment_);
   KernelChoice choice;
   std::vector<const KernelDef*> candidates;
   for (const KernelDef* def : kernels_.of(node.op->name)) {

@@ -14,9 +14,6 @@
 
 namespace ftrain::cpu {
 
-// Is the op one whose kernels are worth measuring?
-bool is_tuned(const Node& node);
-
 class Tuner {
  public:
   // `repeated`: answers that go before all others. All must outlive the tuner.

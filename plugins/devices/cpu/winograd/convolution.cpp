@@ -1,6 +1,7 @@
 // conv2d and conv2d_input_grad: the second is the first with the filters turned around and their
 // inputs and outputs swapped.
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/winograd/geometry.h"
 
 namespace ftrain::cpu::winograd {
@@ -20,7 +21,7 @@ class Convolution final : public Kernel {
         block_(passes_.block),
         from_(node.input(0), block_),
         to_(node.outputs[0], block_),
-        gradient_(node.op->name == "conv2d_input_grad"),
+        gradient_(node.op == &ops::def::conv2d_input_grad),
         padding_(node.attributes.integer("padding")) {
     const std::int64_t inputs = from_.blocks * block_, outputs = to_.blocks * block_;
     alone_ = points * inputs * outputs <= all_filters;

@@ -56,7 +56,7 @@ class CudnnConvolution final : public Kernel {
         library_(library_of(environment)),
         problem_(node, context_.tf32),
         plan_(library_.plan_for(problem_)) {
-    if (problem_.w.dtype != ConvolutionTypes(node).w.dtype) {
+    if (problem_.w.dtype != convolution_types(node).weight.dtype) {
       widening_ = std::make_unique<Widening>(problem_.w, environment);
     }
   }
@@ -102,8 +102,8 @@ class CudnnConvolution final : public Kernel {
 
 std::string refuse(const Node& node, const KernelEnvironment& environment) {
   if (context_of(environment).cudnn == nullptr) return "cuDNN is not there";
-  const ConvolutionTypes types(node);
-  const bool weight_grad = node.op->name == "conv2d_weight_grad";
+  const ConvolutionTypes types = convolution_types(node);
+  const bool weight_grad = node.op == &ops::def::conv2d_weight_grad;
   if (const std::int64_t groups = node.attributes.integer("groups"); groups != 1) {
     return "is for dense convolutions, not groups = " + std::to_string(groups);
   }
@@ -112,11 +112,11 @@ std::string refuse(const Node& node, const KernelEnvironment& environment) {
     return "is for f32, bf16 and f16, not " + types.x.text();
   }
   const DType weights = weight_grad ? DType::f32 : dtype;
-  if (types.y.dtype != dtype || types.w.dtype != weights) {
+  if (types.y.dtype != dtype || types.weight.dtype != weights) {
     return "wants activations in one type and weights in " + std::string(name_of(weights)) +
-           ", not " + types.x.text() + ", " + types.w.text() + " and " + types.y.text();
+           ", not " + types.x.text() + ", " + types.weight.text() + " and " + types.y.text();
   }
-  for (const TensorType& type : {types.x, types.w, types.y}) {
+  for (const TensorType& type : {types.x, types.weight, types.y}) {
     if (!lies_channels_last(type)) return "wants channels-last operands, not " + type.text();
   }
   try {

@@ -130,10 +130,10 @@ PlanChoice choice_of(const Descriptor& engine, const Descriptor& configuration) 
 
 ConvolutionProblem::ConvolutionProblem(const Node& node, bool tf32)
     : stride(node.attributes.integer("stride")), padding(node.attributes.integer("padding")) {
-  const ConvolutionTypes types(node);
-  x = types.x, w = types.w, y = types.y;
-  if (node.op->name == "conv2d_input_grad") direction = Direction::input_grad;
-  if (node.op->name == "conv2d_weight_grad") direction = Direction::weight_grad;
+  const ConvolutionTypes types = convolution_types(node);
+  x = types.x, w = types.weight, y = types.y;
+  if (node.op == &ops::def::conv2d_input_grad) direction = Direction::input_grad;
+  if (node.op == &ops::def::conv2d_weight_grad) direction = Direction::weight_grad;
   w.dtype = x.dtype;  // cuDNN gives gradients of weights in the operands' type only
   this->tf32 = tf32 && x.dtype == DType::f32;
   name = problem_of(node);

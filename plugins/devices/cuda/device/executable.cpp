@@ -75,7 +75,7 @@ void CudaExecutable::make_launches(Communicator* communicator, bool overlap) {
     const bool kept = !program_.kept.empty() && program_.kept[n];
     Launch launch;
     launch.node = i;
-    if (overlap && node.op->collective && !kept) {
+    if (overlap && is_collective(node) && !kept) {
       beside_.emplace_back().node = i;
       launch.beside = beside_.size();
     }
@@ -268,7 +268,7 @@ std::vector<TimelineEvent> CudaExecutable::run_with_timeline() {
   start.record(machine_.main);
   enqueue(
       [&](const Launch& launch, cudaStream_t stream) {
-        const bool collective = program_.graph->node(launch.node).op->collective;
+        const bool collective = is_collective(program_.graph->node(launch.node));
         around("", launch.node, collective ? 1 : 0, stream, [&] { perform(launch); });
       },
       [&](const Beside& beside) {

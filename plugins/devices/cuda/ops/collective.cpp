@@ -16,9 +16,9 @@
 namespace ftrain::cuda {
 namespace {
 
-class Collective : public Kernel {
+class CollectiveKernel : public Kernel {
  public:
-  Collective(const Node& node, const KernelEnvironment& environment)
+  CollectiveKernel(const Node& node, const KernelEnvironment& environment)
       : context_(context_of(environment)),
         communicator_(environment.communicator),
         op_(node.op->name) {
@@ -73,10 +73,10 @@ class Collective : public Kernel {
 };
 
 // Small tensors travel together, through scratch: one message and two launches instead of hundreds.
-class AllReduce final : public Collective {
+class AllReduce final : public CollectiveKernel {
  public:
   AllReduce(const Node& node, const KernelEnvironment& environment)
-      : Collective(node, environment) {
+      : CollectiveKernel(node, environment) {
     const auto is_small = [this](std::size_t i) {
       return in_types_[i].bytes() <= small && in_types_[i].bytes() > 0 &&
              in_types_[i].dtype == in_types_[0].dtype;
@@ -94,7 +94,7 @@ class AllReduce final : public Collective {
   int overwrites() const override { return -2; }  // a large tensor is summed where it lies
 
   void bind(std::span<void* const> inputs, std::span<void* const> outputs, void* scratch) override {
-    Collective::bind(inputs, outputs, scratch);
+    CollectiveKernel::bind(inputs, outputs, scratch);
     std::uint32_t first = 0;
     for (const std::size_t i : packed_) {
       const auto words = static_cast<std::uint32_t>(in_types_[i].bytes() / 4);
@@ -129,9 +129,9 @@ class AllReduce final : public Collective {
   std::vector<PackedPiece> sources_, results_;
 };
 
-class AllGather final : public Collective {
+class AllGather final : public CollectiveKernel {
  public:
-  using Collective::Collective;
+  using CollectiveKernel::CollectiveKernel;
 
  private:
   void exchange() override {
@@ -140,10 +140,10 @@ class AllGather final : public Collective {
 };
 
 // f32 that travels in bf16. Own rows are rounded like the others': all ranks have the same bits.
-class AllGatherRounded final : public Collective {
+class AllGatherRounded final : public CollectiveKernel {
  public:
   AllGatherRounded(const Node& node, const KernelEnvironment& environment)
-      : Collective(node, environment),
+      : CollectiveKernel(node, environment),
         own_(in_types_[0].shape.elements()),
         all_(out_types_[0].shape.elements()) {}
 
@@ -172,9 +172,9 @@ std::unique_ptr<Kernel> make_gather(const Node& node, const KernelEnvironment& e
   return std::make_unique<AllGather>(node, environment);
 }
 
-class ReduceScatter final : public Collective {
+class ReduceScatter final : public CollectiveKernel {
  public:
-  using Collective::Collective;
+  using CollectiveKernel::CollectiveKernel;
 
  private:
   void exchange() override {
@@ -183,10 +183,11 @@ class ReduceScatter final : public Collective {
   }
 };
 
-class Broadcast final : public Collective {
+class Broadcast final : public CollectiveKernel {
  public:
   Broadcast(const Node& node, const KernelEnvironment& environment)
-      : Collective(node, environment), root_(static_cast<int>(node.attributes.integer("root"))) {}
+      : CollectiveKernel(node, environment),
+        root_(static_cast<int>(node.attributes.integer("root"))) {}
   int overwrites() const override { return 0; }
 
  private:

@@ -10,7 +10,7 @@ constexpr std::string_view direct_name = "direct";
 constexpr int direct_priority = 1;
 
 std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& environment) {
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
   const unsigned blocks = resident_blocks(elements(types.y), context_of(environment));
   return with_weights(types, [&]<class T, class P>(T, P) {
@@ -22,7 +22,7 @@ std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& 
 }
 
 std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironment& environment) {
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
   const unsigned blocks = resident_blocks(elements(types.x), context_of(environment));
   return with_weights(types, [&]<class T, class P>(T, P) {
@@ -48,9 +48,9 @@ void finish_weight_gradient(const ConvolutionShape& shape, int blocks, const dou
 std::unique_ptr<Kernel> make_direct_weight_grad(const Node& node,
                                                 const KernelEnvironment& environment) {
   constexpr unsigned threads = 256;
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
-  const int weights = static_cast<int>(elements(types.w));
+  const int weights = static_cast<int>(elements(types.weight));
   const unsigned blocks = blocks_for(weights, threads);
   // Few weights are summed by several threads each, over parts of the batch.
   const auto splits = static_cast<unsigned>(std::clamp<std::int64_t>(

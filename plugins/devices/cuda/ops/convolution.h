@@ -15,7 +15,7 @@ inline Strides strides_of(const TensorType& type) {
 
 inline ConvolutionShape shape_of(const ConvolutionTypes& types, const Attributes& attributes) {
   const auto whole = [](std::int64_t extent) { return static_cast<int>(extent); };
-  const Shape &x = types.x.shape, &w = types.w.shape, &y = types.y.shape;
+  const Shape &x = types.x.shape, &w = types.weight.shape, &y = types.y.shape;
   return {.batch = whole(x[0]),
           .channels = whole(x[1]),
           .height = whole(x[2]),
@@ -30,7 +30,7 @@ inline ConvolutionShape shape_of(const ConvolutionTypes& types, const Attributes
           .padding = whole(attributes.integer("padding")),
           .group_kernels = whole(w[0] / attributes.integer("groups")),
           .x = strides_of(types.x),
-          .w = strides_of(types.w),
+          .w = strides_of(types.weight),
           .y = strides_of(types.y),
           .channels_fastest = lies_channels_last(types.x)};
 }
@@ -39,28 +39,28 @@ inline ConvolutionShape shape_of(const ConvolutionTypes& types, const Attributes
 template <class F>
 auto with_weights(const ConvolutionTypes& types, const F& f) {
   return with_storage(types.x.dtype, [&]<class T>(T) {
-    return types.w.dtype == DType::f32 ? f(T{}, float{}) : f(T{}, T{});
+    return types.weight.dtype == DType::f32 ? f(T{}, float{}) : f(T{}, T{});
   });
 }
 
 // Activations in one type, weights in it or f32, all in known orders.
 inline std::string refuse_convolution(const Node& node, const KernelEnvironment&) {
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   if (!is_stored(types.x.dtype)) return "is for floats only, not " + types.x.text();
   if (types.y.dtype != types.x.dtype) {
     return "wants one type of activations, not both " + types.x.text() + " and " + types.y.text();
   }
-  const bool gradient = node.op->name == "conv2d_weight_grad";
-  if (types.w.dtype != DType::f32 && (gradient || types.w.dtype != types.x.dtype)) {
+  const bool gradient = node.op == &ops::def::conv2d_weight_grad;
+  if (types.weight.dtype != DType::f32 && (gradient || types.weight.dtype != types.x.dtype)) {
     return "wants weights in f32 or as the activations, and their gradient in f32, not " +
-           types.w.text();
+           types.weight.text();
   }
-  for (const TensorType& type : {types.x, types.w, types.y}) {
+  for (const TensorType& type : {types.x, types.weight, types.y}) {
     if (type.layout != row_major && type.layout != channels_last) {
       return "does not know " + type.text();
     }
   }
-  if (types.w.shape.elements() > 0x7fffffff) return "is for fewer weights";
+  if (types.weight.shape.elements() > 0x7fffffff) return "is for fewer weights";
   return {};
 }
 

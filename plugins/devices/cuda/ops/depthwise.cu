@@ -41,8 +41,8 @@ std::size_t staged_bytes(const ConvolutionShape& shape, int lanes) {
 
 std::string refuse_depthwise(const Node& node, const KernelEnvironment& environment) {
   if (std::string reason = refuse_convolution(node, environment); !reason.empty()) return reason;
-  const ConvolutionTypes types(node);
-  if (types.w.dtype != DType::f32) return "wants weights in f32, not " + types.w.text();
+  const ConvolutionTypes types = convolution_types(node);
+  if (types.weight.dtype != DType::f32) return "wants weights in f32, not " + types.weight.text();
   if (!lies_channels_last(types.x) || !lies_channels_last(types.y)) {
     return "is for channels-last activations, not " + types.x.text();
   }
@@ -86,7 +86,7 @@ std::unique_ptr<Kernel> strips_kernel(const ConvolutionShape& shape, bool turned
 }
 
 std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& environment) {
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
   return with_storage(types.x.dtype, [&]<class T>(T) {
     return with_group(shape.group_channels, [&](auto of) -> std::unique_ptr<Kernel> {
@@ -118,7 +118,7 @@ ConvolutionShape turned_shape(const ConvolutionShape& of) {
 }
 
 std::unique_ptr<Kernel> make_input_grad(const Node& node, const KernelEnvironment& environment) {
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
   return with_storage(types.x.dtype, [&]<class T>(T) {
     return with_group(shape.group_channels, [&](auto of) -> std::unique_ptr<Kernel> {
@@ -157,7 +157,7 @@ std::unique_ptr<Kernel> strip_gradients(const ConvolutionShape& shape,
 }
 
 std::unique_ptr<Kernel> make_weight_grad(const Node& node, const KernelEnvironment& environment) {
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   const ConvolutionShape shape = shape_of(types, node.attributes);
   if (!has_strips(shape)) return make_direct_weight_grad(node, environment);
   return with_storage(types.x.dtype, [&]<class T>(T) {
@@ -171,7 +171,7 @@ std::unique_ptr<Kernel> make_weight_grad(const Node& node, const KernelEnvironme
 
 std::string refuse_weight_grad(const Node& node, const KernelEnvironment& environment) {
   if (std::string reason = refuse_depthwise(node, environment); !reason.empty()) return reason;
-  const ConvolutionShape shape = shape_of(ConvolutionTypes(node), node.attributes);
+  const ConvolutionShape shape = shape_of(convolution_types(node), node.attributes);
   // A kernel over the whole image meets every element of x once: a thread a weight reads no more.
   const bool whole = shape.out_height * shape.out_width == 1;
   return has_strips(shape) || whole ? "" : "is for 3x3 kernels and those of one output";

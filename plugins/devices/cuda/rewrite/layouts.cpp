@@ -16,7 +16,7 @@ class Pass final : public LayoutPass {
       : LayoutPass(graph, kernels, environment, store) {
     for (std::int32_t i = 0; i < graph.size(); ++i) {
       const Node& node = graph.node(i);
-      if (node.op->name == "conv2d") convolved_.insert(node.inputs[0].node_index());
+      if (node.op == &ops::def::conv2d) convolved_.insert(node.inputs[0].node_index());
     }
   }
 
@@ -42,7 +42,7 @@ class Pass final : public LayoutPass {
 
   // Images come in no order of ours: they are made in that of the convolution that reads them.
   bool arrange(const Node& node) override {
-    if (node.op->name != "image_normalize" || !convolved_.contains(node.index)) return false;
+    if (node.op != &ops::def::image_normalize || !convolved_.contains(node.index)) return false;
     return may_be_arranged(node.outputs[0]) &&
            try_layout(node, {plain(node.inputs[0]), plain(node.inputs[1])}, channels_last);
   }

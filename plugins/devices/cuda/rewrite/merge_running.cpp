@@ -30,7 +30,7 @@ std::vector<int> writes_many(const Node& node) {
   return written;
 }
 
-std::vector<Value> twin_many(Graph&, const Node& node) {
+std::vector<Value> decompose_many(Graph&, const Node& node) {
   for (std::size_t n = 0; n < ManyRunning(node).norms; ++n) {
     const Value* const in = &node.inputs[ManyRunning::at(n)];
     ops::update_running(in[0], in[1], {in[2], in[3]}, node.inputs[0],
@@ -39,8 +39,10 @@ std::vector<Value> twin_many(Graph&, const Node& node) {
   return {};
 }
 
-const OpDef many_op{
-    .name = "update_running_many", .infer = infer_many, .twin = twin_many, .writes = writes_many};
+const OpDef many_op{.name = "update_running_many",
+                    .infer = infer_many,
+                    .decomposition = decompose_many,
+                    .writes = writes_many};
 
 class Pass {
  public:
@@ -51,7 +53,7 @@ class Pass {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const Node& node = old_.node(i);
       if (touches_written(node)) emit();
-      if (node.op->name == "update_running") {
+      if (node.op == &ops::def::update_running) {
         add(node);
       } else {
         rebuild_.copy(node);

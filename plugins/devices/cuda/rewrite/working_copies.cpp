@@ -20,7 +20,7 @@ bool is_dense(const Node& convolution) {
 
 // Whether the node reads its input 1, a weight in f32, in the 16 bits of its input 0.
 bool reads_copy(const Node& node) {
-  if (node.op->name != "conv2d" && node.op->name != "conv2d_input_grad") return false;
+  if (node.op != &ops::def::conv2d && node.op != &ops::def::conv2d_input_grad) return false;
   const DType activations = node.input(0).dtype;
   return (activations == DType::bf16 || activations == DType::f16) &&
          node.input(1).dtype == DType::f32 && is_dense(node);
@@ -41,9 +41,9 @@ class Pass {
       const Node& node = old_.node(i);
       if (reads_copy(node))
         convolution(node);
-      else if (node.op->name == "optimizer_update")
+      else if (node.op == &ops::def::optimizer_update)
         update(node);
-      else if (node.op->name == "optimizer_update_many")
+      else if (node.op == &ops::def::optimizer_update_many)
         update_many(node);
       else
         copy(node);
@@ -67,7 +67,9 @@ class Pass {
         const Value weight = owner_of(node.inputs[1]);
         if (old_.state_of(weight)) wanted_.emplace(weight.node_index(), node.input(0).dtype);
       }
-      if (node.op->name.starts_with("optimizer_update")) continue;
+      if (node.op == &ops::def::optimizer_update || node.op == &ops::def::optimizer_update_many) {
+        continue;
+      }
       for (const int w : written_inputs(node)) {
         changed.insert(node.inputs[static_cast<std::size_t>(w)].node_index());
       }

@@ -5,7 +5,7 @@
 // CUDA's. What it throws is kept by its HostLane, and whoever synchronises with the stream asks for
 // it there (HostLane::raise()); later calls of the lane are then passed over.
 //
-// What an executable with collectives (`node.op->collective`) does about it:
+// What an executable with collectives (is_collective) does about it:
 //   - each stream's Context has a lane of its own, alive as long as the device;
 //   - it captures in the mode cudaStreamCaptureModeThreadLocal: communicators have threads;
 //   - where Communicator::device_collectives() is nullptr, run() waits for the whole step and then

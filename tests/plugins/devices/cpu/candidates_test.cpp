@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "core/ops/convolution.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/convolution.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "plugins/devices/cpu/tune/measure.h"
 #include "step.h"

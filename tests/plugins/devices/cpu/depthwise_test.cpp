@@ -5,8 +5,8 @@
 #include <functional>
 
 #include "core/compile/passes.h"
-#include "core/ops/convolution.h"
 #include "ftrain/graph/gradients.h"
+#include "ftrain/ops/convolution.h"
 #include "plugins/devices/cpu/rewrite/depthwise.h"
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 #include "plugins/devices/cpu/rewrite/layouts.h"
@@ -148,7 +148,7 @@ double mean_difference(const std::vector<float>& a, const std::vector<float>& b)
   return differences / sizes;
 }
 
-// The block's ops, or with `plain` their twins: all outputs, forward then backward.
+// The block's ops, or with `plain` their decompositions: all outputs, forward then backward.
 struct BlockRun {
   const Problem& p;
   TensorType type;
@@ -178,8 +178,8 @@ std::vector<std::vector<float>> run_block(const BlockRun& run,
   const auto collect = [&](Value made, std::int32_t count) {
     const Node& node = made.node();
     if (run.plain) {
-      const auto twins = node.op->twin(graph, node);
-      results.insert(results.end(), twins.begin(), twins.end());
+      const auto decompositions = node.op->decomposition(graph, node);
+      results.insert(results.end(), decompositions.begin(), decompositions.end());
     } else {
       for (std::int32_t i = 0; i < count; ++i) results.push_back(made.sibling(i));
     }
@@ -190,7 +190,7 @@ std::vector<std::vector<float>> run_block(const BlockRun& run,
   const Value dy = input(block.y.type());
   collect(depthwise_block_grad(dy, x, first, weight, second, block, options).x, 8);
   GraphRunner runner(graph, kernels(), environment, run.plain ? "plain" : "slabs");
-  runner.skip = [&](const Node& node) { return run.plain && node.op->twin != nullptr; };
+  runner.skip = [&](const Node& node) { return run.plain && node.op->decomposition != nullptr; };
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     runner.set(inputs[i], operand(inputs[i], static_cast<std::uint32_t>(i + 1), run.round));
   }

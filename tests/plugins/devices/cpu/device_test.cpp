@@ -201,9 +201,9 @@ TEST(Collectives, MoveTensorsThroughTheCommunicator) {
   graph.fetch("broadcast", ops::broadcast(b, 1, 2));
   const auto device = open_device();
   const auto store = device->make_store();
-  Twin twin;
+  Twin decomposition;
   const auto executable =
-      device->compile(device->prepare(graph, store.get(), &twin), *store, &twin);
+      device->compile(device->prepare(graph, store.get(), &decomposition), *store, &decomposition);
   fill_inputs(*executable);
   executable->run();
   const Tensors found = results(*executable, *store);
@@ -222,8 +222,8 @@ TEST(Collectives, MoveTensorsThroughTheCommunicator) {
     EXPECT_EQ(found.at("broadcast")[i], i == 0 ? 42 : vb[i]);
   }
   for (std::size_t i = 0; i < vl.size(); ++i) ASSERT_EQ(found.at("sum_large")[i], 2 * vl[i]);
-  EXPECT_EQ(twin.messages, 2);  // the two small ones together
-  EXPECT_EQ(twin.broadcast_bytes, 20u);
+  EXPECT_EQ(decomposition.messages, 2);  // the two small ones together
+  EXPECT_EQ(decomposition.broadcast_bytes, 20u);
 }
 
 TEST(Collectives, WantACommunicatorOfTheGraphsSize) {
@@ -232,8 +232,8 @@ TEST(Collectives, WantACommunicatorOfTheGraphsSize) {
   graph.fetch("sum", ops::all_reduce_sum(a, 3));
   const auto device = open_device();
   const auto store = device->make_store();
-  Twin twin;
-  EXPECT_THAT(message_of([&] { device->prepare(graph, store.get(), &twin); }),
+  Twin decomposition;
+  EXPECT_THAT(message_of([&] { device->prepare(graph, store.get(), &decomposition); }),
               AllOf(HasSubstr("3 ranks"), HasSubstr("has 2")));
   EXPECT_THAT(message_of([&] {
                 device->compile(device->prepare(graph, store.get(), nullptr), *store, nullptr);

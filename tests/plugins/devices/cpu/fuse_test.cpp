@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "core/compile/passes.h"
-#include "core/ops/reduction.h"
 #include "ftrain/graph/gradients.h"
+#include "ftrain/ops/reduction.h"
 #include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/graph_runner.h"
 

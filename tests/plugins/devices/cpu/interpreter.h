@@ -1,9 +1,9 @@
 // Runs a graph node by node, in order, each with its own buffers: no plan, no device. For tests.
 //
 // Ops are done by the kernels of one name ("plain" unless said); an op without such a kernel is
-// done by its twin of plain ops. Collectives behave as if every rank held the same tensors. Leaves
-// are filled by the test: data<float>(value) is a value's elements, in the order of its layout.
-// Ownership: the graph and the kernel list must outlive the interpreter.
+// done by its decomposition of plain ops. Collectives behave as if every rank held the same
+// tensors. Leaves are filled by the test: data<float>(value) is a value's elements, in the order of
+// its layout. Ownership: the graph and the kernel list must outlive the interpreter.
 #pragma once
 
 #include <algorithm>
@@ -75,14 +75,14 @@ class Interpreter {
   struct Work {
     std::unique_ptr<Kernel> kernel;
     std::vector<std::uint64_t> scratch;
-    std::unique_ptr<Graph> twin;
-    std::unique_ptr<Interpreter> twin_runs;
-    std::vector<Value> twin_inputs, twin_outputs;
+    std::unique_ptr<Graph> decomposition;
+    std::unique_ptr<Interpreter> decompose_runs;
+    std::vector<Value> decompose_inputs, decompose_outputs;
   };
 
   void run_node(const Node& node) {
     if (node.op->leaf) return;
-    if (node.op->collective) return run_collective(node);
+    if (is_collective(node)) return run_collective(node);
     const auto [found, fresh] = work_.try_emplace(node.index);
     Work& work = found->second;
     if (fresh) make(node, work);
@@ -92,17 +92,19 @@ class Interpreter {
     }
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       if (!node.inputs[i].valid()) continue;
-      std::memcpy(work.twin_runs->bytes(work.twin_inputs[i]), bytes(node.inputs[i]),
-                  node.input(i).bytes());
+      std::memcpy(work.decomposition_runs->bytes(work.decomposition_inputs[i]),
+                  bytes(node.inputs[i]), node.input(i).bytes());
     }
-    work.twin_runs->run();
+    work.decomposition_runs->run();
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-      std::memcpy(bytes(output_of(node, i)), work.twin_runs->bytes(work.twin_outputs[i]),
+      std::memcpy(bytes(output_of(node, i)),
+                  work.decomposition_runs->bytes(work.decomposition_outputs[i]),
                   node.outputs[i].bytes());
     }
     for (const int w : written_inputs(node)) {
       const auto i = static_cast<std::size_t>(w);
-      std::memcpy(bytes(node.inputs[i]), work.twin_runs->bytes(work.twin_inputs[i]),
+      std::memcpy(bytes(node.inputs[i]),
+                  work.decomposition_runs->bytes(work.decomposition_inputs[i]),
                   node.input(i).bytes());
     }
   }
@@ -111,19 +113,19 @@ class Interpreter {
     const auto named = kernels_.of(node.op->name);
     const bool has_kernel = std::any_of(named.begin(), named.end(),
                                         [&](const KernelDef* def) { return def->name == name_; });
-    if (!has_kernel && node.op->twin) {
-      work.twin = std::make_unique<Graph>();
+    if (!has_kernel && node.op->decomposition) {
+      work.decomposition = std::make_unique<Graph>();
       Node copy = node;
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
         if (!node.inputs[i].valid()) continue;
         const std::string name = "input" + std::to_string(i);
         const bool state = graph_.state_of(node.inputs[i]) != nullptr;
-        copy.inputs[i] = state ? work.twin->state({.name = name, .type = node.input(i)})
-                               : work.twin->input(name, node.input(i));
+        copy.inputs[i] = state ? work.decomposition->state({.name = name, .type = node.input(i)})
+                               : work.decomposition->input(name, node.input(i));
       }
-      work.twin_inputs = copy.inputs;
-      work.twin_outputs = node.op->twin(*work.twin, copy);
-      work.twin_runs = std::make_unique<Interpreter>(*work.twin, kernels_, name_);
+      work.decomposition_inputs = copy.inputs;
+      work.decomposition_outputs = node.op->decomposition(*work.decomposition, copy);
+      work.decomposition_runs = std::make_unique<Interpreter>(*work.decomposition, kernels_, name_);
       return;
     }
     const KernelEnvironment environment{.isa = "plain"};

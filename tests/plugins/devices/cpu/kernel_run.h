@@ -11,7 +11,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "core/compile/precision.h"
 #include "tests/plugins/devices/cpu/guarded.h"
 #include "tests/plugins/devices/cpu/lone_node.h"
 
@@ -167,7 +166,10 @@ class Run {
 
 // Which operands to take in 16 bits; none: the op or the operands are not for it.
 inline std::vector<std::size_t> taken_in_16_bits(const Node& node) {
-  const std::vector<std::size_t> operands = lowered_operands(node.op->name);
+  std::vector<std::size_t> operands;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (node.op->narrowing.activations.contains(i)) operands.push_back(i);
+  }
   const bool images = std::all_of(operands.begin(), operands.end(), [&](std::size_t i) {
     return node.input(i).dtype == DType::f32 && node.input(i).shape.rank() == 4;
   });

@@ -1,5 +1,5 @@
 // The batch-norm family of Highway kernels: the ops that take several passes at once, against their
-// twins; and all of it in bf16, against plain loops in f32 on the same (rounded) operands.
+// decompositions; and all of it in bf16, against plain loops in f32 on the same (rounded) operands.
 #include <gtest/gtest.h>
 
 #include <cmath>

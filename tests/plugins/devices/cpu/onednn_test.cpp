@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/ops/convolution.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/convolution.h"
 
 #include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/onednn/kernels.h"

@@ -16,11 +16,11 @@
 
 #include <gtest/gtest.h>
 
-#include "core/ops/reduction.h"
 #include "ftrain/graph/gradients.h"
 #include "ftrain/graph/graph.h"
 #include "ftrain/graph/opdef.h"
 #include "ftrain/ops.h"
+#include "ftrain/ops/reduction.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 
 namespace ftrain::cpu {

@@ -9,8 +9,8 @@
 #include <set>
 
 #include "core/compile/merge_updates.h"
-#include "core/ops/convolution.h"
-#include "core/ops/normalization.h"
+#include "ftrain/ops/convolution.h"
+#include "ftrain/ops/normalization.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cpu {
@@ -361,7 +361,7 @@ TEST(OpTable, HoldsEveryOpThatHasAKernel) {
 
 TEST(OpTable, EveryOpHasAnOracle) {
   for (const auto& [name, op] : tabled_ops()) {
-    if (op->leaf || op->collective || op->twin) continue;
+    if (op->leaf || op->collective != Collective::none || op->decomposition) continue;
     const auto defs = oracle_kernels().of(name);
     ASSERT_FALSE(defs.empty()) << name;
     EXPECT_EQ(defs.back()->name, "plain") << name;

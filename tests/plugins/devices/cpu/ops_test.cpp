@@ -76,7 +76,7 @@ TEST_P(Ops, KernelsAgreeWithThePlainOne) {
   interpreter.run();
   for (std::int32_t i = 0; i < built.leaves.graph.size(); ++i) {
     const Node& node = built.leaves.graph.node(i);
-    if (node.op->leaf || node.op->collective) continue;
+    if (node.op->leaf || is_collective(node)) continue;
     LoneNode lone(node, interpreter);
     check_node(lone);
   }
@@ -107,7 +107,7 @@ TEST(OpTable, ReachesEveryKernel) {
     interpreter.run();
     for (std::int32_t i = 0; i < built.leaves.graph.size(); ++i) {
       const Node& node = built.leaves.graph.node(i);
-      if (node.op->leaf || node.op->collective) continue;
+      if (node.op->leaf || is_collective(node)) continue;
       LoneNode lone(node, interpreter);
       const auto reach = [&](const std::string&, const KernelDef& def, const KernelEnvironment&) {
         reached.emplace(def.op, def.name);

@@ -41,15 +41,15 @@ TEST(Overlap, TheMemoryOfABusyCollectiveIsNobodyElses) {
   int collectives = 0;
   std::int64_t beside = 0;
   for (std::int32_t i = 0; i < g.size(); ++i) {
-    if (!g.node(i).op->collective) continue;
+    if (!is_collective(g.node(i))) continue;
     ++collectives;
     const std::vector<Span> mine = blocks_of(program, g.node(i), true);
     for (std::int32_t k = i + 1; k < g.size(); ++k) {
       const Node& node = g.node(k);
-      if (node.op->collective || node.op->view || node.op->leaf) continue;
+      if (is_collective(node) || node.op->view || node.op->leaf) continue;
       const bool user = std::any_of(node.inputs.begin(), node.inputs.end(), [&](Value input) {
         // Waiting for a later collective is waiting for this one.
-        return input.valid() && input.node().op->collective && input.node_index() >= i;
+        return input.valid() && is_collective(input.node()) && input.node_index() >= i;
       });
       if (user) break;
       ++beside;
@@ -74,7 +74,7 @@ TEST(Overlap, TheFirstBucketStartsEarlyInTheBackwardWalk) {
   const auto work = [](const Node& node) {
     const bool backward =
         node.op->name == "conv2d_input_grad" || node.op->name == "conv2d_weight_grad";
-    return backward ? flops_of(node) : 0;
+    return backward ? cost_of(node).flops : 0;
   };
   double all = 0, done = 0;
   for (std::int32_t i = 0; i < g.size(); ++i) all += work(g.node(i));
@@ -108,7 +108,7 @@ TEST(Overlap, LargeTensorsAreSummedInPlace) {
   const Program& program = executable->program();
   for (std::int32_t i = 0; i < program.graph->size(); ++i) {
     const Node& node = program.graph->node(i);
-    if (!node.op->collective) continue;
+    if (!is_collective(node)) continue;
     for (std::size_t k = 0; k < 3; ++k) {
       const Value input = node.inputs[k];
       const Block& from = program.plan.values[static_cast<std::size_t>(input.node_index())][0];

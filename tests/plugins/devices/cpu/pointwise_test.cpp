@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "core/compile/merge_updates.h"
-#include "core/ops/elementwise.h"
-#include "core/ops/reduction.h"
+#include "ftrain/ops/elementwise.h"
+#include "ftrain/ops/reduction.h"
 #include "plugins/devices/cpu/case_payloads.h"
 #include "plugins/devices/cpu/simd_cases.h"
 
@@ -176,7 +176,7 @@ TEST_P(PointwiseTest, MergedUpdatesAreTheSingleOnesToTheBit) {
   }
 }
 
-// As the twin says: the merged graph with its node taken apart again.
+// As the decomposition says: the merged graph with its node taken apart again.
 TEST_P(PointwiseTest, MergedUpdatesHaveTheSingleOnesAsTwin) {
   Updates single(true);
   const auto merged = merge_updates(single.graph);
@@ -186,7 +186,7 @@ TEST_P(PointwiseTest, MergedUpdatesHaveTheSingleOnesAsTwin) {
     const Node& node = merged->node(i);
     if (node.op->name != "optimizer_update_many") continue;
     const std::int32_t before = merged->size();
-    node.op->twin(*merged, node);
+    node.op->decomposition(*merged, node);
     ASSERT_EQ(merged->size() - before, node.attributes.integer("tensors"));
     for (std::int32_t t = before; t < merged->size(); ++t) {
       EXPECT_EQ(merged->node(t).op->name, "optimizer_update");

@@ -7,9 +7,9 @@
 
 #include <set>
 
-#include "core/ops/convolution.h"
 #include "ftrain/base/error.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/convolution.h"
 #include "step.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 

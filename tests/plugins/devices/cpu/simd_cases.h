@@ -60,8 +60,8 @@ struct HowToRun {
   bool round = false;  // operands like x to bf16
 };
 
-// The outputs of the node that `emit` emits. `kernel` is "plain" (of the twin, for a fused op) or
-// "simd".
+// The outputs of the node that `emit` emits. `kernel` is "plain" (of the decomposition, for a fused
+// op) or "simd".
 inline std::vector<std::vector<float>> outputs_of(void (*emit)(Operands&), const TensorType& image,
                                                   std::int64_t groups, const std::string& kernel,
                                                   const KernelEnvironment& environment,
@@ -74,9 +74,9 @@ inline std::vector<std::vector<float>> outputs_of(void (*emit)(Operands&), const
   for (std::size_t i = 0; i < node.outputs.size(); ++i) {
     results.push_back({&graph, node.index, static_cast<std::int32_t>(i)});
   }
-  if (kernel == "plain" && node.op->twin) results = node.op->twin(graph, node);
+  if (kernel == "plain" && node.op->decomposition) results = node.op->decomposition(graph, node);
   GraphRunner runner(graph, kernels(), environment, kernel);
-  if (kernel == "plain") runner.skip = [](const Node& n) { return n.op->twin != nullptr; };
+  if (kernel == "plain") runner.skip = [](const Node& n) { return n.op->decomposition != nullptr; };
   std::uint32_t seed = 1;
   for (const Value& input : operands.inputs) {
     auto values = values_for(input, seed++);

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "core/ops/elementwise.h"
-#include "core/ops/reduction.h"
+#include "ftrain/ops/elementwise.h"
+#include "ftrain/ops/reduction.h"
 #include "plugins/devices/cpu/simd_cases.h"
 
 namespace ftrain::cpu {

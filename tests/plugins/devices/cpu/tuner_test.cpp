@@ -13,8 +13,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "core/ops/convolution.h"
 #include "ftrain/base/error.h"
+#include "ftrain/ops/convolution.h"
 #include "plugins/devices/cpu/tune/measure.h"
 #include "step.h"
 

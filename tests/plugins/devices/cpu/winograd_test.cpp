@@ -7,8 +7,8 @@
 #include <cstring>
 #include <tuple>
 
-#include "core/ops/convolution.h"
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/convolution.h"
 #include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/winograd/winograd.h"
 #include "tests/plugins/devices/cpu/guarded.h"
