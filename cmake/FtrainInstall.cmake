@@ -10,10 +10,8 @@ install(EXPORT ftrain NAMESPACE ftrain:: FILE ftrainTargets.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ftrain)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/ftrainConfigVersion.cmake
                                  COMPATIBILITY SameMinorVersion)
-file(WRITE ${PROJECT_BINARY_DIR}/ftrainConfig.cmake
-     "include(\${CMAKE_CURRENT_LIST_DIR}/ftrainTargets.cmake)
-include(\${CMAKE_CURRENT_LIST_DIR}/FtrainPlugin.cmake)
-")
+configure_file(${CMAKE_CURRENT_LIST_DIR}/ftrainConfig.cmake.in
+               ${PROJECT_BINARY_DIR}/ftrainConfig.cmake @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/ftrainConfig.cmake
               ${PROJECT_BINARY_DIR}/ftrainConfigVersion.cmake cmake/FtrainPlugin.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ftrain)

@@ -4,14 +4,15 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
 endif()
 
-# ftrain_add_plugin(NAME SOURCE... [CUDA SOURCE...] [LIBRARIES LIB...])
+# ftrain_add_plugin(NAME SOURCE... [CUDA SOURCE...] [LIBRARIES LIB...] [INTERNAL])
 #
 # Builds the plugin library NAME.so, linked to the core, never unloaded, with every symbol defined.
 # The sources after CUDA are device code: compiled where CMake's language CUDA is enabled, with
 # FTRAIN_CUDA defined for all sources and the CUDA runtime linked statically; left out elsewhere.
+# INTERNAL, in the tree alone: its sources include private headers of the core.
 # In the tree it goes into the plugin folder of the build; elsewhere beside the build's other files.
 function(ftrain_add_plugin name)
-  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "LIBRARIES;CUDA")
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "INTERNAL" "" "LIBRARIES;CUDA")
   add_library(${name} MODULE ${ARG_UNPARSED_ARGUMENTS})
   set_target_properties(${name} PROPERTIES PREFIX "" CXX_VISIBILITY_PRESET hidden
                         VISIBILITY_INLINES_HIDDEN ON)
@@ -30,6 +31,12 @@ function(ftrain_add_plugin name)
     target_compile_definitions(${name} PRIVATE FTRAIN_PLUGIN_VERSION="${PROJECT_VERSION}")
     set_property(GLOBAL APPEND PROPERTY FTRAIN_PLUGINS ${name})
     install(TARGETS ${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/ftrain)
+  endif()
+  if(FTRAIN_WARNINGS) # elsewhere: as find_package(ftrain) sets them
+    target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${FTRAIN_WARNINGS}>")
+  endif()
+  if(ARG_INTERNAL)
+    target_compile_definitions(${name} PRIVATE FTRAIN_INTERNAL)
   endif()
   target_link_libraries(${name} PRIVATE ftrain::core ${ARG_LIBRARIES})
 endfunction()

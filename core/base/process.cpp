@@ -1,16 +1,10 @@
 #include "core/base/process.h"
 
-#include <sys/utsname.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
-
-#include "ftrain/plugin/abi.h"
+#include <string>
+#include <utility>
 
 namespace ftrain {
 
@@ -56,23 +50,6 @@ std::size_t available_memory_bytes() {
     if (limit && used) available = std::min(available, *limit - std::min(*limit, *used));
   }
   return available;
-}
-
-std::string environment_json(const std::string& device) {
-  utsname system{};
-  uname(&system);
-  nlohmann::ordered_json json;
-  json["ftrain"] = FTRAIN_VERSION;
-  json["build"] = FTRAIN_BUILD;
-  json["device"] = device;
-  json["host"] = system.nodename;
-  json["system"] = std::string(system.sysname) + " " + system.release + " " + system.machine;
-  json["cores"] = std::thread::hardware_concurrency();
-  json["process"] = getpid();
-  for (const char* name : {"OMP_NUM_THREADS", "FTRAIN_PLUGIN_PATH", "LD_PRELOAD"}) {
-    if (const char* value = std::getenv(name)) json["variables"][name] = value;
-  }
-  return json.dump(2) + "\n";
 }
 
 }  // namespace ftrain

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
 
 #include "ftrain/plugin/api.h"
 
@@ -15,8 +14,5 @@ FTRAIN_API std::size_t memory_bytes();
 // What this process may still take: what the machine has available, or less where a control group
 // limits the process.
 FTRAIN_API std::size_t available_memory_bytes();
-
-// environment.json of a run folder: version, host, kernel, device, command line's environment.
-FTRAIN_API std::string environment_json(const std::string& device);
 
 }  // namespace ftrain

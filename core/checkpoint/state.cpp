@@ -199,7 +199,7 @@ void initialize(StateStore& store, std::uint64_t seed) {
   }
 }
 
-void load_initial_weights(StateStore& store, const InitSettings& init) {
+void load_initial_weights(StateStore& store, const InitialWeights& init) {
   if (init.backbone) {
     const SafetensorsFile file(*init.backbone);
     std::vector<std::string> known;

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "ftrain/base/error.h"
+#include "ftrain_internal_hash.h"  // generated: FTRAIN_INTERNAL_HASH
 
 namespace ftrain {
 namespace {
@@ -48,10 +49,12 @@ const FtrainPlugin& descriptor(const dll::shared_library& library, const std::st
                       " bytes instead of " + std::to_string(sizeof(FtrainPlugin)) +
                       ". Rebuild the plugin against this ftrain.");
   }
-  if (!plugin.build || std::string_view(plugin.build) != FTRAIN_BUILD) {
+  constexpr std::string_view own = FTRAIN_BUILD,
+                             internal = FTRAIN_BUILD " internal " FTRAIN_INTERNAL_HASH;
+  if (!plugin.build || (plugin.build != own && plugin.build != internal)) {
     throw PluginError(file + ": built against another ftrain.\n  the plugin: " +
                       (plugin.build ? plugin.build : "(nothing)") +
-                      "\n  this ftrain: " FTRAIN_BUILD
+                      "\n  this ftrain: " FTRAIN_BUILD " internal " FTRAIN_INTERNAL_HASH
                       "\nRebuild the plugin with this compiler against this ftrain.");
   }
   if (!plugin.name || !plugin.setup) {

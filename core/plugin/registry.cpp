@@ -110,8 +110,15 @@ Registry::Registry(std::vector<fs::path> folders) : state_(std::make_unique<Stat
 
 Registry::~Registry() = default;
 
-void Registry::add_entry(Entry entry) {
+void Registry::add_entry(Entry entry, std::string_view hash) {
   entry.library = state_->loading;
+  if (const std::string_view own = kind_hash(entry.kind.c_str()); own != hash) {
+    throw PluginError(origin(entry) + ": its " + entry.kind + " '" + entry.name +
+                      "' was built with other headers of ftrain/" + entry.kind +
+                      ".h.\n  the plugin: " + entry.kind + " headers " + std::string(hash) +
+                      "\n  this ftrain: " + entry.kind + " headers " + std::string(own) +
+                      "\nRebuild the plugin against this ftrain.");
+  }
   if (const Entry* other = state_->find(entry.kind, entry.name)) {
     throw PluginError("two plugins are called " + entry.kind + " '" + entry.name + "': one from " +
                       origin(*other) + ", one from " + origin(entry) + ". Remove or rename one.");

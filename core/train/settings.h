@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/state.h"
 #include "ftrain/config/keys.h"
 #include "ftrain/config/table.h"
 #include "ftrain/plugin/api.h"
@@ -31,8 +32,7 @@ struct FTRAIN_API DataSettings final : Configurable {
   void configure(Keys& keys) override;
 };
 
-struct FTRAIN_API InitSettings final : Configurable {
-  std::optional<std::filesystem::path> backbone, centers;
+struct FTRAIN_API InitSettings final : Configurable, InitialWeights {
   void configure(Keys& keys) override;
 };
 

@@ -11,11 +11,12 @@
 
 #include "core/base/durable_file.h"
 #include "core/base/process.h"
-#include "core/checkpoint/run_checkpoints.h"
 #include "core/compile/tuning_cache.h"
 #include "core/data/loader.h"
+#include "core/train/environment.h"
 #include "core/train/memory_advice.h"
 #include "core/train/preflight.h"
+#include "core/train/run_checkpoints.h"
 #include "core/train/run_record.h"
 #include "core/train/step_graph.h"
 #include "core/train/timeline.h"

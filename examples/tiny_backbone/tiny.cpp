@@ -1,7 +1,5 @@
 // A backbone of one's own: two strided convolutions, a pool and a linear layer.
-#include "ftrain/model/backbone.h"
-#include "ftrain/model/layers.h"
-#include "ftrain/plugin.h"
+#include "ftrain/backbone.h"
 
 struct Tiny final : ftrain::Backbone {
   std::int64_t width = 64;

@@ -16,6 +16,7 @@
 
 #include "ftrain/base/error.h"
 #include "ftrain/config/table.h"
+#include "ftrain/plugin/abi.h"
 #include "ftrain/plugin/api.h"
 
 namespace ftrain {
@@ -43,12 +44,16 @@ class FTRAIN_API Registry {
   Registry& operator=(const Registry&) = delete;
 
   // What a plugin's setup calls. `doc` is one line. A second plugin of one kind and name is a
-  // PluginError that names both libraries.
+  // PluginError that names both libraries; so is a kind whose headers were others when the plugin
+  // was built.
   template <PluginInterface Interface, std::derived_from<Interface> T>
   void add(std::string name, std::string doc) {
-    add_entry({Interface::kind, std::move(name), std::move(doc), {}, [] {
-                 return std::unique_ptr<Configurable>(static_cast<Configurable*>(new T()));
-               }});
+    add_entry({Interface::kind,
+               std::move(name),
+               std::move(doc),
+               {},
+               [] { return std::unique_ptr<Configurable>(static_cast<Configurable*>(new T())); }},
+              kind_hash(Interface::kind));
   }
 
   // A new T of that name, configured from `table` (whose key `plugin` and the keys in `others` are
@@ -76,7 +81,8 @@ class FTRAIN_API Registry {
   std::vector<std::filesystem::path> libraries() const;
 
  private:
-  void add_entry(Entry entry);
+  // `hash`: kind_hash() as the caller's translation unit has it.
+  void add_entry(Entry entry, std::string_view hash);
   std::unique_ptr<Configurable> create_entry(const std::string& kind, const std::string& name,
                                              const Table& table, std::vector<std::string> others);
   struct State;

@@ -99,7 +99,7 @@ TEST_F(States, TakeGivenCentersInEitherType) {
   const std::vector<TensorView> as_bf16{{"weight", DType::bf16, shape, given_bf16.data()}};
   write_safetensors(folder_ / "f32.safetensors", as_f32);
   write_safetensors(folder_ / "bf16.safetensors", as_bf16);
-  InitSettings init;
+  InitialWeights init;
   init.centers = folder_ / "f32.safetensors";
   Bytes own({centers(DType::bf16, 30, 20)});
   load_initial_weights(own, init);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "ftrain/model/backbone.h"
 #include "ftrain/plugin/abi.h"
 #include "tests/core/plugin/greeter.h"
 
@@ -130,6 +131,11 @@ TEST(Registry, RefusesLibrariesThatDoNotFit) {
   EXPECT_THAT(refusal(registry, "other_abi"),
               HasSubstr("built for plugin ABI 2, while this ftrain has ABI 1."));
   EXPECT_THAT(refusal(registry, "no_plugin"), HasSubstr("not a plugin of ftrain"));
+  EXPECT_THAT(
+      refusal<Backbone>(registry, "other_kind"),
+      AllOf(HasSubstr("other headers of ftrain/backbone.h"),
+            HasSubstr("the plugin: backbone headers 000000000000"),
+            HasSubstr(std::string("this ftrain: backbone headers ") + kind_hash("backbone"))));
   EXPECT_THAT(refusal(registry, "failing"), HasSubstr("its setup failed: no licence"));
   EXPECT_THAT(registry.entries(), SizeIs(0));
 }
@@ -154,7 +160,8 @@ TEST(Registry, LoadsAllAndReportsRefusals) {
   EXPECT_THAT(refused,
               UnorderedElementsAre(HasSubstr("twice.so: two plugins"), HasSubstr("failing.so: "),
                                    HasSubstr("other_build.so: "), HasSubstr("other_abi.so: "),
-                                   HasSubstr("unresolved.so: "), HasSubstr("no_plugin.so: ")));
+                                   HasSubstr("other_kind.so: "), HasSubstr("unresolved.so: "),
+                                   HasSubstr("no_plugin.so: ")));
   const std::size_t count = registry.entries().size();
   registry.load_all();
   EXPECT_EQ(registry.entries().size(), count);

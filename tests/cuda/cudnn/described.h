@@ -15,7 +15,6 @@
 #include "ftrain/graph/opdef.h"
 #include "ftrain/model/backbone.h"
 #include "ftrain/ops.h"
-#include "ftrain/ops/convolution.h"
 #include "ftrain/plugin/registry.h"
 #include "plugins/devices/cuda/cudnn/library.h"
 

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "ftrain/ops.h"
-#include "ftrain/ops/convolution.h"
 #include "gpu_fixture.h"
 
 namespace ftrain::cuda {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
 
 namespace ftrain::cpu {

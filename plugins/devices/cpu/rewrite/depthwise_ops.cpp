@@ -2,8 +2,7 @@
 
 #include "core/ops/sums.h"
 #include "ftrain/graph/opdef.h"
-#include "ftrain/ops/convolution.h"
-#include "ftrain/ops/elementwise.h"
+#include "ftrain/ops.h"
 
 namespace ftrain::cpu {
 namespace {

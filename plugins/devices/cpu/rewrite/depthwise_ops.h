@@ -7,7 +7,7 @@
 #pragma once
 
 #include "core/ops/fused.h"
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 
 namespace ftrain::cpu {
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "ftrain/ops.h"
-#include "ftrain/ops/convolution.h"
 #include "plugins/devices/cuda/device/layout.h"
 
 namespace ftrain::cuda {

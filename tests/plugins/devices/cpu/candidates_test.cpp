@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "ftrain/graph/opdef.h"
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/onednn/convolution.h"
 #include "plugins/devices/cpu/tune/measure.h"
 #include "step.h"

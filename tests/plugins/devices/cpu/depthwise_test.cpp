@@ -6,7 +6,7 @@
 
 #include "core/compile/passes.h"
 #include "ftrain/graph/gradients.h"
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/rewrite/depthwise.h"
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 #include "plugins/devices/cpu/rewrite/layouts.h"

@@ -6,7 +6,7 @@
 
 #include "core/compile/passes.h"
 #include "ftrain/graph/gradients.h"
-#include "ftrain/ops/reduction.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/graph_runner.h"
 

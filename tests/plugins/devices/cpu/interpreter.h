@@ -76,8 +76,8 @@ class Interpreter {
     std::unique_ptr<Kernel> kernel;
     std::vector<std::uint64_t> scratch;
     std::unique_ptr<Graph> decomposition;
-    std::unique_ptr<Interpreter> decompose_runs;
-    std::vector<Value> decompose_inputs, decompose_outputs;
+    std::unique_ptr<Interpreter> decomposition_runs;
+    std::vector<Value> decomposition_inputs, decomposition_outputs;
   };
 
   void run_node(const Node& node) {

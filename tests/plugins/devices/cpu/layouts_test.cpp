@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "ftrain/graph/opdef.h"
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/device/layout.h"
 #include "step.h"
 

@@ -20,7 +20,6 @@
 #include "ftrain/graph/graph.h"
 #include "ftrain/graph/opdef.h"
 #include "ftrain/ops.h"
-#include "ftrain/ops/reduction.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 
 namespace ftrain::cpu {

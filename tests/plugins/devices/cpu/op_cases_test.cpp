@@ -9,8 +9,7 @@
 #include <set>
 
 #include "core/compile/merge_updates.h"
-#include "ftrain/ops/convolution.h"
-#include "ftrain/ops/normalization.h"
+#include "ftrain/ops.h"
 #include "tests/plugins/devices/cpu/case_payloads.h"
 
 namespace ftrain::cpu {

@@ -5,8 +5,7 @@
 #include <cmath>
 
 #include "core/compile/merge_updates.h"
-#include "ftrain/ops/elementwise.h"
-#include "ftrain/ops/reduction.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/case_payloads.h"
 #include "plugins/devices/cpu/simd_cases.h"
 

@@ -9,7 +9,7 @@
 
 #include "ftrain/base/error.h"
 #include "ftrain/graph/opdef.h"
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "step.h"
 #include "tests/plugins/devices/cpu/interpreter.h"
 

@@ -3,8 +3,7 @@
 
 #include <cmath>
 
-#include "ftrain/ops/elementwise.h"
-#include "ftrain/ops/reduction.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/simd_cases.h"
 
 namespace ftrain::cpu {

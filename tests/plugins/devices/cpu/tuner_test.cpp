@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "ftrain/base/error.h"
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/tune/measure.h"
 #include "step.h"
 

@@ -8,7 +8,7 @@
 #include <tuple>
 
 #include "ftrain/graph/opdef.h"
-#include "ftrain/ops/convolution.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/winograd/winograd.h"
 #include "tests/plugins/devices/cpu/guarded.h"

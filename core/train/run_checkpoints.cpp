@@ -1,4 +1,4 @@
-#include "core/checkpoint/run_checkpoints.h"
+#include "core/train/run_checkpoints.h"
 
 #include <utility>
 #include <vector>

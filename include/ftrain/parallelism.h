@@ -1,0 +1,6 @@
+// What the plugin of a strategy includes: where class centers and batches live.
+#pragma once
+
+#include "ftrain/model/parallelism.h"
+#include "ftrain/ops.h"
+#include "ftrain/plugin.h"
