@@ -48,7 +48,9 @@ double number_of(const std::string& text) {
 
 struct Setup {
   std::string job, precision;
-  std::string sample;  // of a job that trains with a part of the classes: how much of them
+  std::vector<ParityCase> strategies;
+  // Of a job that trains with a part of the classes: its strategy, and how much of them.
+  std::string sampling, sample;
   ParitySettings runs;
   double tolerance = fp32_tolerance;
   std::vector<int> ranks;
@@ -81,14 +83,40 @@ std::vector<int> ranks_of(const CommandLine& line, std::int64_t global_batch) {
   return ranks;
 }
 
+// Those that --strategies names; else ftrain's own and the job's. ConfigError for one that is not
+// there.
+std::vector<ParityCase> strategies_of(const CommandLine& line, const std::string& own,
+                                      Registry& registry) {
+  std::vector<std::string> names{"data_parallel", "model_parallel", "partial_fc"};
+  if (line.has("strategies")) {
+    names.clear();
+    std::istringstream text(line.text("strategies"));
+    for (std::string word; std::getline(text, word, ',');) names.push_back(word);
+    if (names.empty()) throw ConfigError("--strategies: wanted are names as in data_parallel,mine");
+  } else if (std::find(names.begin(), names.end(), own) == names.end()) {
+    names.push_back(own);
+  }
+  std::vector<ParityCase> strategies;
+  for (const std::string& name : names) {
+    // With its defaults: whether it can sample classes is seen from its keys.
+    const auto plugin = registry.create<Parallelism>(name, Table());
+    strategies.push_back(
+        {.parallelism = name, .samples = !value_of(*plugin, "sample_rate").empty()});
+  }
+  return strategies;
+}
+
 Setup setup_of(const CommandLine& line, const Job& job, Registry& registry) {
   Assembly assembly(job, registry);
   Setup setup;
   setup.job = assembly.job.name;
   setup.precision = value_of(*assembly.device, "precision");
-  if (job.root().table("parallelism").text("plugin", "data_parallel") == "partial_fc") {
+  const std::string own = job.root().table("parallelism").text("plugin", "data_parallel");
+  setup.strategies = strategies_of(line, own, registry);
+  const std::string rate = value_of(*assembly.parallelism, "sample_rate");
+  if (!rate.empty()) {
+    setup.sampling = own;
     const std::string number = value_of(*assembly.parallelism, "num_sample");
-    const std::string rate = value_of(*assembly.parallelism, "sample_rate");
     if (job.root().table("parallelism").has("num_sample")) {
       setup.sample = number + " classes";
     } else if (number_of(rate) < 1) {
@@ -221,12 +249,13 @@ std::vector<Row> run_all(const std::string& job, Registry& registry, const Setup
                          const Tell& tell) {
   std::vector<ParityCase> cases;
   for (const int ranks : setup.ranks) {
-    for (const char* plugin : {"data_parallel", "model_parallel", "partial_fc"}) {
-      cases.push_back({plugin, false, ranks});
+    for (ParityCase one : setup.strategies) {
+      one.ranks = ranks;
+      cases.push_back(one);
     }
   }
   if (!setup.sample.empty()) {
-    for (const int ranks : setup.ranks) cases.push_back({"partial_fc", true, ranks});
+    for (const int ranks : setup.ranks) cases.push_back({setup.sampling, true, true, ranks});
   }
   // A sample of the classes is another training than all of them.
   std::optional<ParityReference> references[2];
@@ -257,7 +286,7 @@ std::vector<Row> run_all(const std::string& job, Registry& registry, const Setup
   };
   for (const ParityCase& one : cases) {
     std::string name = one.parallelism;
-    if (name == "partial_fc") name += one.sampled ? ", " + setup.sample : ", all";
+    if (one.samples) name += one.sampled ? ", " + setup.sample : ", all";
     add(setup.runs, one, name, true);
     if (interrupted() != 0) return rows;
   }
@@ -281,6 +310,9 @@ int parity_command(const Words& words) {
   line.job_arguments();
   line.options()("steps", options::value<std::int64_t>()->default_value(20)->value_name("N"),
                  "how many steps")(
+      "strategies", options::value<std::string>()->value_name("LIST"),
+      "parallelism plugins to compare, the first one is what others are held against; unless "
+      "given ftrain's own and the job's")(
       "ranks", options::value<std::string>()->value_name("LIST"),
       "numbers of ranks, as in 1,2,4, which stands unless given, where "
       "they share the samples evenly")(

@@ -43,7 +43,7 @@ std::vector<std::string> sets_of(const ParitySettings& settings, const ParityCas
       "checkpoint.every=0",
       "observers.use=[]",
   };
-  if (one.parallelism == "partial_fc" && !one.sampled) {
+  if (one.samples && !one.sampled) {
     sets.emplace_back("parallelism.sample_rate=1.0");
     if (root.table("parallelism").has("num_sample")) {
       sets.push_back("parallelism.num_sample=" +

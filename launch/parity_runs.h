@@ -19,7 +19,8 @@ namespace ftrain::launch {
 
 struct ParityCase {
   std::string parallelism;
-  bool sampled = false;  // partial_fc with the job's sample, not with every class
+  bool samples = false;  // the strategy can train with a part of the classes
+  bool sampled = false;  // with the job's sample, not with every class
   int ranks = 1;
 };
 

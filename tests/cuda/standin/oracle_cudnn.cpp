@@ -26,7 +26,7 @@ class OracleConvolution final : public Kernel {
         first_(node.input(0)),
         second_(node.input(1)),
         result_(node.outputs[0]),
-        x_(ConvolutionTypes(node).x.dtype),
+        x_(convolution_types(node).x.dtype),
         op_(node) {}
 
   void bind(std::span<void* const> inputs, std::span<void* const> outputs, void*) override {
@@ -64,7 +64,7 @@ class OracleConvolution final : public Kernel {
 // As cuDNN's own.
 std::string refuse(const Node& node, const KernelEnvironment& environment) {
   if (context_of(environment).cudnn == nullptr) return "cuDNN is not there";
-  const ConvolutionTypes types(node);
+  const ConvolutionTypes types = convolution_types(node);
   const bool weight_grad = node.op->name == "conv2d_weight_grad";
   if (node.attributes.integer("groups") != 1) return "is for dense convolutions";
   const DType dtype = types.x.dtype;
@@ -72,10 +72,10 @@ std::string refuse(const Node& node, const KernelEnvironment& environment) {
     return "is for f32, bf16 and f16, not " + types.x.text();
   }
   const DType weights = weight_grad ? DType::f32 : dtype;
-  if (types.y.dtype != dtype || types.w.dtype != weights) {
+  if (types.y.dtype != dtype || types.weight.dtype != weights) {
     return "wants activations in one type and weights in " + std::string(name_of(weights));
   }
-  for (const TensorType& type : {types.x, types.w, types.y}) {
+  for (const TensorType& type : {types.x, types.weight, types.y}) {
     if (!lies_channels_last(type)) return "wants channels-last operands, not " + type.text();
   }
   return {};

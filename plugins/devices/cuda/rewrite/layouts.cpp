@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/compile/layouts.h"
+#include "ftrain/ops.h"
 #include "plugins/devices/cuda/device/layout.h"
 
 namespace ftrain::cuda {

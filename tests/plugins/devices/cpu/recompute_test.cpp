@@ -28,6 +28,7 @@ std::unique_ptr<Graph> training_step(const char* text, std::int64_t batch, std::
   std::vector<Value> parameters, found;
   Value one, total;
   for (std::int64_t part = 0; part < parts; ++part) {
+    graph->set_stage({Phase::forward, static_cast<std::int32_t>(part)});
     const Value embedding =
         backbone->forward(Scope(build), ops::slice_rows(image, part * batch, batch));
     for (const Graph::State& state : graph->states()) {
