@@ -4,9 +4,7 @@
 #include <cmath>
 #include <optional>
 
-#include "ftrain/model/backbone.h"
-#include "ftrain/model/layers.h"
-#include "ftrain/plugin.h"
+#include "ftrain/backbone.h"
 
 namespace {
 

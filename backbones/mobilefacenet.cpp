@@ -3,9 +3,7 @@
 // 12, 4; InsightFace's Y1 is scale 1, 128-d, eps 1e-3.
 #include <cmath>
 
-#include "ftrain/model/backbone.h"
-#include "ftrain/model/layers.h"
-#include "ftrain/plugin.h"
+#include "ftrain/backbone.h"
 
 namespace {
 

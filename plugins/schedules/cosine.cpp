@@ -2,8 +2,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "ftrain/model/schedule.h"
-#include "ftrain/plugin.h"
+#include "ftrain/schedule.h"
 
 namespace {
 

@@ -1,8 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ftrain/model/schedule.h"
-#include "ftrain/plugin.h"
+#include "ftrain/schedule.h"
 
 namespace {
 

@@ -1,7 +1,6 @@
 #include <algorithm>
 
-#include "ftrain/model/schedule.h"
-#include "ftrain/plugin.h"
+#include "ftrain/schedule.h"
 
 namespace {
 
