@@ -1,6 +1,6 @@
 // Batch norms whose moments are of this rank alone: statistics and norm, sums and gradient, in one.
 #include "core/compile/fusion.h"
-#include "core/ops/whole_norm.h"
+#include "core/ops/norm_chain.h"
 
 namespace ftrain {
 namespace {
@@ -12,13 +12,11 @@ class WholeNorms : Fusion {
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const Node& node = old_.node(i);
-      if (is(node, ops::def::batch_norm) || is(node, ops::def::batch_norm_prelu) ||
-          is(node, ops::def::batch_norm_add)) {
+      if (is(node, ops::def::batch_norm) || is(node, chains::prelu) || is(node, chains::add)) {
         match_norm(node);
       }
-      if (is(node, ops::def::batch_norm_input_grad) ||
-          is(node, ops::def::batch_norm_prelu_input_grad) ||
-          is(node, ops::def::batch_norm_input_grad_add)) {
+      if (is(node, ops::def::batch_norm_input_grad) || is(node, chains::prelu_input) ||
+          is(node, chains::input_add)) {
         match_gradient(node);
       }
     }
@@ -42,9 +40,9 @@ class WholeNorms : Fusion {
           const ops::WholeOptions options{norm.attributes.number("eps"),
                                           moments.attributes.integer("groups")};
           const ops::WholeNorm whole =
-              is(norm, ops::def::batch_norm_prelu)
+              is(norm, chains::prelu)
                   ? ops::batch_norm_whole_prelu(x, affine, now(norm.inputs[5]), options)
-              : is(norm, ops::def::batch_norm_add)
+              : is(norm, chains::add)
                   ? ops::batch_norm_whole_add(x, affine, now(norm.inputs[5]), options)
                   : ops::batch_norm_whole(x, affine, options);
           map(norm, 0, whole.y);
@@ -55,13 +53,11 @@ class WholeNorms : Fusion {
   }
 
   void match_gradient(const Node& gradient) {
-    const bool prelu = is(gradient, ops::def::batch_norm_prelu_input_grad);
+    const bool prelu = is(gradient, chains::prelu_input);
     const std::size_t at = prelu ? 7 : 5;
     const Node& sums = gradient.inputs[at].node();
-    if (!is(sums, prelu ? ops::def::batch_norm_prelu_sums : ops::def::batch_norm_sums) ||
-        !free(sums)) {
-      return;
-    }
+    const bool fits = prelu ? is(sums, chains::prelu_sums) : is(sums, ops::def::batch_norm_sums);
+    if (!fits || !free(sums)) return;
     if (gradient.attributes.integer("ranks") != 1 || gradient.inputs[at] != first(sums) ||
         gradient.inputs[at + 1] != first(sums).sibling(1) ||
         gradient.attributes.number("eps") != sums.attributes.number("eps")) {
@@ -89,7 +85,7 @@ class WholeNorms : Fusion {
           }
           const Value dy = now(gradient.inputs[0]);
           const ops::NormGrad whole =
-              is(gradient, ops::def::batch_norm_input_grad_add)
+              is(gradient, chains::input_add)
                   ? ops::batch_norm_grad_add(dy, norm, now(gradient.inputs[7]))
                   : ops::batch_norm_grad(dy, norm);
           map(gradient, 0, whole.x);
@@ -109,9 +105,8 @@ class NormPairs : Fusion {
   std::unique_ptr<Graph> run() {
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const Node& node = old_.node(i);
-      if (is(node, ops::def::batch_norm_whole)) match_norms(node);
-      if (is(node, ops::def::batch_norm_grad) || is(node, ops::def::batch_norm_prelu_grad))
-        match_gradients(node);
+      if (is(node, chains::whole)) match_norms(node);
+      if (is(node, chains::grad) || is(node, chains::prelu_grad)) match_gradients(node);
     }
     return rebuilt();
   }
@@ -119,9 +114,8 @@ class NormPairs : Fusion {
  private:
   void match_norms(const Node& second) {
     const Node& one = second.inputs[0].node();
-    const bool prelu = is(one, ops::def::batch_norm_whole_prelu);
-    if ((!prelu && !is(one, ops::def::batch_norm_whole_add)) || second.inputs[0] != first(one))
-      return;
+    const bool prelu = is(one, chains::whole_prelu);
+    if ((!prelu && !is(one, chains::whole_add)) || second.inputs[0] != first(one)) return;
     const std::int64_t groups = one.attributes.integer("groups");
     std::vector<const Node*> moved;
     if (second.attributes.integer("groups") != groups || !free(one)) return;
@@ -150,7 +144,7 @@ class NormPairs : Fusion {
 
   void match_gradients(const Node& inner) {
     const Node& before = inner.inputs[0].node();
-    const bool through_norm = is(before, ops::def::batch_norm_grad_add);
+    const bool through_norm = is(before, chains::grad_add);
     if ((!through_norm && !is(before, ops::def::add)) || inner.inputs[0] != first(before)) return;
     for (const std::size_t i : {0u, 1u}) {
       if (before.input(i) != inner.input(1)) return;
@@ -185,7 +179,7 @@ class NormPairs : Fusion {
                            .beta = {},
                            .slope = {},
                            .eps = node.attributes.number("eps")};
-    if (is(node, ops::def::batch_norm_prelu_grad)) {
+    if (is(node, chains::prelu_grad)) {
       norm.beta = now(node.inputs[5]);
       norm.slope = now(node.inputs[6]);
     }

@@ -14,7 +14,7 @@
 
 #include "core/compile/fuse.h"
 #include "core/compile/passes.h"
-#include "core/ops/fused.h"
+#include "core/ops/norm_chain.h"
 #include "ftrain/graph/opdef.h"
 #include "ftrain/ops.h"
 
@@ -49,6 +49,12 @@ class Fusion {
   }
 
   static bool is(const Node& node, const OpDef& op) { return node.op == &op; }
+  static bool is(const Node& node, const NormChain& chain) {
+    return node.op == &ops::def::norm_chain && NormChain::of(node) == chain;
+  }
+  static bool is(const Node& node, const NormChainGrad& chain) {
+    return node.op == &ops::def::norm_chain_grad && NormChainGrad::of(node) == chain;
+  }
 
   // Whether the kernels of fused norms take this activation.
   bool taken_by_kernels(const TensorType& x) const { return taken_by_kernels_(x); }

@@ -10,6 +10,7 @@
 
 #include "core/compile/passes.h"
 #include "core/compile/precision.h"
+#include "core/ops/norm_chain.h"
 #include "ftrain/graph/opdef.h"
 #include "plugins/devices/cuda/device/layout.h"
 #include "plugins/devices/cuda/rewrite/layouts.h"
@@ -28,7 +29,7 @@ std::map<std::string, int> ops_of(const Graph& graph) {
   std::map<std::string, int> found;
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
-    if (!node.op->leaf) ++found[std::string(node.op->name)];
+    if (!node.op->leaf) ++found[chain_title(node)];
   }
   return found;
 }
@@ -147,9 +148,9 @@ TEST(Layouts, AreChannelsLastAroundConvolutions) {
     const auto graph = rewritten(*step_of(backbone), {.precision = "bf16"}).graph;
     for (std::int32_t i = 0; i < graph->size(); ++i) {
       const Node& node = graph->node(i);
-      const bool laid_out = node.op->name.starts_with("conv2d") ||
-                            node.op->name.starts_with("batch_norm") ||
-                            node.op->name == "image_normalize";
+      const bool laid_out =
+          node.op->name.starts_with("conv2d") || node.op->name.starts_with("batch_norm") ||
+          node.op->name.starts_with("norm_chain") || node.op->name == "image_normalize";
       if (!laid_out || node.outputs[0].shape.rank() != 4) continue;
       EXPECT_EQ(node.outputs[0].layout, channels_last) << node.op->name << ' ' << node.index;
     }
@@ -203,14 +204,14 @@ TEST(Fusions, OfIResNet18) {
                         Pair("conv2d", 21),
                         Pair("conv2d_input_grad", 20),
                         Pair("conv2d_weight_grad", 21),
-                        Pair("batch_norm_prelu_norm", 1),
-                        Pair("batch_norm_whole_prelu", 8),
-                        Pair("batch_norm_add_norm", 8),
-                        Pair("batch_norm_whole", 5),
-                        Pair("batch_norm_prelu_grad", 8),
-                        Pair("batch_norm_prelu_grad_pair", 1),
-                        Pair("batch_norm_grad_pair", 7),
-                        Pair("batch_norm_grad", 7),
+                        Pair("norm_chain statistics norm prelu statistics norm", 1),
+                        Pair("norm_chain statistics norm prelu", 8),
+                        Pair("norm_chain statistics norm add statistics norm", 8),
+                        Pair("norm_chain statistics norm", 5),
+                        Pair("norm_chain_grad prelu sums input", 8),
+                        Pair("norm_chain_grad norm add prelu sums input", 1),
+                        Pair("norm_chain_grad norm add sums input", 7),
+                        Pair("norm_chain_grad sums input", 7),
                         Pair("update_running_many", 1),
                         Pair("optimizer_update_many", 1),
                     }));
@@ -218,11 +219,12 @@ TEST(Fusions, OfIResNet18) {
                             "prelu_grad", "batch_norm_input_grad", "update_running"}) {
     EXPECT_EQ(step.count(whole), 0u) << whole;
   }
-  EXPECT_THAT(ops_of(*rewritten(*evaluation_of(r18)).graph),
-              UnorderedElementsAre(Pair("image_normalize", 1), Pair("conv2d", 21),
-                                   Pair("batch_norm_fixed", 14), Pair("batch_norm_fixed_prelu", 9),
-                                   Pair("batch_norm_fixed_add", 8), Pair("reorder", 1),
-                                   Pair("reshape", 1), Pair("matmul", 1), Pair("add_bias", 1)));
+  EXPECT_THAT(
+      ops_of(*rewritten(*evaluation_of(r18)).graph),
+      UnorderedElementsAre(Pair("image_normalize", 1), Pair("conv2d", 21),
+                           Pair("batch_norm_fixed", 14), Pair("norm_chain constant norm prelu", 9),
+                           Pair("norm_chain constant norm add", 8), Pair("reorder", 1),
+                           Pair("reshape", 1), Pair("matmul", 1), Pair("add_bias", 1)));
 }
 
 // Statistics of all ranks are summed between the passes.
@@ -231,10 +233,10 @@ TEST(Fusions, OfStatisticsOverRanks) {
       assemble({.parallelism = "plugin = \"model_parallel\"\nbatch_norm = \"global\"\n"});
   const auto step = ops_of(*rewritten(*training_graph(*assembly, 1000, 0, 4)).graph);
   EXPECT_THAT(step, testing::IsSupersetOf({
-                        Pair("batch_norm_prelu", 9),
-                        Pair("batch_norm_prelu_sums", 9),
-                        Pair("batch_norm_prelu_input_grad", 9),
-                        Pair("batch_norm_add", 8),
+                        Pair("norm_chain norm prelu", 9),
+                        Pair("norm_chain_grad prelu sums", 9),
+                        Pair("norm_chain_grad prelu input", 9),
+                        Pair("norm_chain norm add", 8),
                         Pair("update_running_many", 1),
                     }));
 }

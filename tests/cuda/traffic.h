@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/ops/norm_chain.h"
 #include "ftrain/graph/graph.h"
 #include "ftrain/graph/opdef.h"
 
@@ -20,15 +21,19 @@ struct Traffic {
 inline constexpr std::size_t outputs = 100;
 inline std::vector<std::size_t> read_again(std::string_view op) {
   // Statistics first, then the norm: its x twice. A norm behind it reads what was written.
-  if (op.starts_with("batch_norm_whole")) return {0};
-  if (op == "batch_norm_prelu_norm" || op == "batch_norm_add_norm") return {0, outputs};
+  if (op == "norm_chain statistics norm prelu statistics norm" ||
+      op == "norm_chain statistics norm add statistics norm")
+    return {0, outputs};
+  if (op.starts_with("norm_chain statistics norm")) return {0};
   // Sums first, then the gradient: dy and x twice.
-  if (op == "batch_norm_grad" || op == "batch_norm_grad_add" || op == "batch_norm_prelu_grad") {
+  if (op == "norm_chain_grad sums input" || op == "norm_chain_grad sums input add" ||
+      op == "norm_chain_grad prelu sums input") {
     return {0, 1};
   }
   // The same behind a sum, or behind another gradient, that is written.
-  if (op == "add_batch_norm_grad" || op == "add_batch_norm_prelu_grad") return {2, outputs};
-  if (op.ends_with("grad_pair")) return {0, 1, 6, outputs};
+  if (op == "norm_chain_grad add sums input" || op == "norm_chain_grad add prelu sums input")
+    return {2, outputs};
+  if (op.starts_with("norm_chain_grad norm add")) return {0, 1, 6, outputs};
   return {};
 }
 
@@ -46,12 +51,12 @@ inline Traffic traffic_of(const Graph& graph, const std::vector<bool>& kept) {
     }
     for (const TensorType& output : node.outputs) add(output);
     for (const int w : written_inputs(node)) add(node.input(static_cast<std::size_t>(w)));
-    const std::string_view op = node.op->name;
+    const std::string op = chain_title(node);
     for (const std::size_t i : read_again(op)) {
       const TensorType& type = i < outputs ? node.input(i) : node.outputs[i - outputs];
       moved.again += static_cast<double>(type.bytes());
     }
-    const bool norm = op.starts_with("batch_") || op.starts_with("add_batch") ||
+    const bool norm = op.starts_with("batch_") || op.starts_with("norm_chain") ||
                       op.starts_with("prelu") || op == "add";
     (op.starts_with("conv2d") ? moved.convolutions : norm ? moved.norms : moved.rest) += bytes;
   }

@@ -49,8 +49,9 @@ TEST(Graph, ErrorsNameTheOpTheRuleAndWhatCame) {
   Graph g;
   const Value x = g.input("x", {DType::f32, {2, 3, 4, 4}});
   const Value y = g.input("y", {DType::f32, {2, 3}});
-  EXPECT_EQ(shape_error([&] { ops::add(x, y); }),
-            "add: both operands must have one type and shape; got a f32[2, 3, 4, 4] and b f32[2, 3]");
+  EXPECT_EQ(
+      shape_error([&] { ops::add(x, y); }),
+      "add: both operands must have one type and shape; got a f32[2, 3, 4, 4] and b f32[2, 3]");
   const Value w = g.input("w", {DType::f32, {8, 2, 3, 3}});
   EXPECT_THAT(shape_error([&] { ops::conv2d(x, w, {.padding = 1}); }),
               AllOf(HasSubstr("conv2d: weight must be [K, C/groups, R, S]"),

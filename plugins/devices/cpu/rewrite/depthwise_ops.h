@@ -2,11 +2,11 @@
 // PReLUs on both sides, forward and backward. All of it stays within a block of channels, so a
 // device can pass over memory once for all of it, and what lies between is never stored.
 //
-// As core/ops/fused.h's: each computes what its decomposition of plain ops does and has no
+// As core/ops/norm_chain.h's: each computes what its decomposition of plain ops does and has no
 // gradient.
 #pragma once
 
-#include "core/ops/fused.h"
+#include "core/ops/norm_chain.h"
 #include "ftrain/ops.h"
 
 namespace ftrain::cpu {

@@ -1,7 +1,7 @@
 // Batch normalisation forward, alone and with the PReLU or the addition that follows.
 //
 // Passes over x once (and over `other`): y = (x - mean) a + beta with a = gamma / sqrt(var + eps).
-#include "ftrain/graph/opdef.h"
+#include "core/ops/norm_chain.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 
 namespace ftrain::cpu {
@@ -11,7 +11,7 @@ std::int64_t groups_of(const TensorType& moments) {
   return moments.shape.rank() == 2 ? moments.shape[0] : 1;
 }
 
-// batch_norm and batch_norm_fixed (whose statistics are one group) in all their forms.
+// batch_norm and batch_norm_fixed (whose statistics are one group), alone and in chains.
 // Inputs: x, mean, variance, gamma, beta, slope or other.
 class BatchNorm : public NormKernel {
  public:
@@ -19,8 +19,9 @@ class BatchNorm : public NormKernel {
       : NormKernel(node.input(0), groups_of(node.input(1)), environment),
         tile_(norm_forward(environment.isa).normalize),
         eps_(node.attributes.number("eps")) {
-    if (node.op->name.ends_with("_prelu")) after_ = After::prelu;
-    if (node.op->name.ends_with("_add")) after_ = After::add;
+    const NormChain chain = NormChain::of(node);
+    if (chain.tail == NormChain::Tail::prelu) after_ = After::prelu;
+    if (chain.tail == NormChain::Tail::add) after_ = After::add;
   }
 
   std::size_t scratch_bytes() const override {
@@ -102,19 +103,23 @@ class BatchNormFixedInputGrad : public NormKernel {
 std::string refuse_alone(const Node& node, const KernelEnvironment&) {
   return refuse_tiles(node, {0}, {0}, true);
 }
-std::string refuse_with_other(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 5}, {0}, true);
+
+// Chains whose statistics are given.
+std::string refuse_chain(const Node& node, const KernelEnvironment& environment) {
+  const NormChain chain = NormChain::of(node);
+  if (chain.tail == NormChain::Tail::add) return refuse_tiles(node, {0, 5}, {0}, true);
+  return refuse_alone(node, environment);
 }
 
 }  // namespace
 
+ChainKernel chains_of_given_statistics() {
+  return {refuse_chain, make_kernel<BatchNorm>};
+}
+
 void add_batch_norm_kernels(KernelList& list) {
-  for (const char* op :
-       {"batch_norm", "batch_norm_fixed", "batch_norm_prelu", "batch_norm_fixed_prelu"}) {
+  for (const char* op : {"batch_norm", "batch_norm_fixed"}) {
     list.add({op, "simd", 10, refuse_alone, make_kernel<BatchNorm>});
-  }
-  for (const char* op : {"batch_norm_add", "batch_norm_fixed_add"}) {
-    list.add({op, "simd", 10, refuse_with_other, make_kernel<BatchNorm>});
   }
   list.add({"batch_norm_fixed_input_grad", "simd", 10, refuse_alone,
             make_kernel<BatchNormFixedInputGrad>});

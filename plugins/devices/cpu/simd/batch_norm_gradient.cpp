@@ -2,8 +2,7 @@
 // the PReLU that follows the norm, whose input z is computed again from x.
 //
 // Bytes over memory: sums read dy and x; the gradient reads them again and writes dx.
-#include "core/ops/fused.h"
-#include "ftrain/graph/opdef.h"
+#include "core/ops/norm_chain.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 #include "plugins/devices/cpu/simd/reduce.h"
 
@@ -11,7 +10,7 @@ namespace ftrain::cpu {
 namespace {
 
 // batch_norm_sums: dy, x, mean, variance -> dgamma, dbeta.
-// batch_norm_prelu_sums: dy, x, mean, variance, gamma, beta, slope -> dgamma, dbeta, dslope.
+// the chain `prelu sums`: dy, x, mean, variance, gamma, beta, slope -> dgamma, dbeta, dslope.
 class BatchNormSums : public NormKernel {
  public:
   BatchNormSums(const Node& node, const KernelEnvironment& environment)
@@ -75,16 +74,19 @@ class BatchNormSums : public NormKernel {
 };
 
 // Inputs: dy, x, mean, variance, gamma, then
-//   batch_norm_input_grad: dgamma, dbeta; batch_norm_input_grad_add: dgamma, dbeta, other;
-//   batch_norm_prelu_input_grad: beta, slope, dgamma, dbeta.
+//   batch_norm_input_grad: dgamma, dbeta; the chain `input add`: dgamma, dbeta, other;
+//   the chain `prelu input`: beta, slope, dgamma, dbeta.
 class BatchNormInputGrad : public NormKernel {
  public:
   BatchNormInputGrad(const Node& node, const KernelEnvironment& environment)
       : NormKernel(node.input(1), node.input(2).shape[0], environment),
         tile_(norm_backward(environment.isa).gradient),
         eps_(node.attributes.number("eps")) {
-    if (node.op == &ops::def::batch_norm_prelu_input_grad) after_ = After::prelu;
-    if (node.op == &ops::def::batch_norm_input_grad_add) after_ = After::add;
+    if (node.op == &ops::def::norm_chain_grad) {
+      const NormChainGrad chain = NormChainGrad::of(node);
+      if (chain.prelu) after_ = After::prelu;
+      if (chain.add) after_ = After::add;
+    }
     inverse_count_ = 1.0 / static_cast<double>(samples() * node.attributes.integer("ranks"));
   }
 
@@ -145,20 +147,32 @@ std::string refuse_sums(const Node& node, const KernelEnvironment&) {
 std::string refuse_gradient(const Node& node, const KernelEnvironment&) {
   return refuse_tiles(node, {0, 1}, {0}, true);
 }
-std::string refuse_with_other(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 1, 7}, {0}, true);
+
+// Chains that make the sums, and those that take them.
+std::string refuse_sums_of_chain(const Node& node, const KernelEnvironment& environment) {
+  if (NormChainGrad::of(node) != chains::prelu_sums) return "has the sums alone only with a PReLU";
+  return refuse_sums(node, environment);
+}
+std::string refuse_gradient_of_chain(const Node& node, const KernelEnvironment& environment) {
+  const NormChainGrad chain = NormChainGrad::of(node);
+  if (chain == chains::input_add) return refuse_tiles(node, {0, 1, 7}, {0}, true);
+  if (chain != chains::prelu_input)
+    return "has the gradient alone only with a PReLU or an addition";
+  return refuse_gradient(node, environment);
 }
 
 }  // namespace
 
+ChainKernel gradients_of_sums_alone() {
+  return {refuse_sums_of_chain, make_kernel<BatchNormSums>};
+}
+ChainKernel gradients_of_given_sums() {
+  return {refuse_gradient_of_chain, make_kernel<BatchNormInputGrad>};
+}
+
 void add_batch_norm_gradient_kernels(KernelList& list) {
   list.add({"batch_norm_sums", "simd", 10, refuse_sums, make_kernel<BatchNormSums>});
-  list.add({"batch_norm_prelu_sums", "simd", 10, refuse_sums, make_kernel<BatchNormSums>});
   list.add({"batch_norm_input_grad", "simd", 10, refuse_gradient, make_kernel<BatchNormInputGrad>});
-  list.add({"batch_norm_prelu_input_grad", "simd", 10, refuse_gradient,
-            make_kernel<BatchNormInputGrad>});
-  list.add({"batch_norm_input_grad_add", "simd", 10, refuse_with_other,
-            make_kernel<BatchNormInputGrad>});
 }
 
 }  // namespace ftrain::cpu

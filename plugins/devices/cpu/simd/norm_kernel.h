@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cmath>
+#include <memory>
+#include <string>
 
 #include "plugins/devices/cpu/simd/norm_tiles.h"
 #include "plugins/devices/cpu/simd/tiles.h"
@@ -51,5 +53,17 @@ class NormKernel : public BoundKernel {
 inline double norm_factor(float gamma, float variance, double eps) {
   return gamma / std::sqrt(variance + eps);
 }
+
+// The kernels of norm chains, by what they make (see core/ops/norm_chain.h). Each refuses the
+// others'.
+struct ChainKernel {
+  std::string (*refuse)(const Node& node, const KernelEnvironment& environment);
+  std::unique_ptr<Kernel> (*make)(const Node& node, const KernelEnvironment& environment);
+};
+ChainKernel chains_of_given_statistics();  // batch_norm.cpp
+ChainKernel chains_of_own_statistics();    // whole_norm.cpp
+ChainKernel gradients_of_sums_alone();     // batch_norm_gradient.cpp
+ChainKernel gradients_of_given_sums();     // batch_norm_gradient.cpp
+ChainKernel gradients_with_their_sums();   // whole_norm_gradient.cpp
 
 }  // namespace ftrain::cpu

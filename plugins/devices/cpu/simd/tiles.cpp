@@ -95,8 +95,7 @@ void add_simd_kernels(KernelList& list) {
   add_moments_kernels(list);
   add_batch_norm_kernels(list);
   add_batch_norm_gradient_kernels(list);
-  add_whole_norm_kernels(list);
-  add_whole_norm_gradient_kernels(list);
+  add_norm_chain_kernels(list);
   add_pool_kernels(list);
   add_update_kernels(list);
   add_image_kernels(list);

@@ -4,7 +4,7 @@
 // Bytes over memory where a slab fits the caches: reads x (and other), writes y (and z).
 #include <algorithm>
 
-#include "ftrain/graph/opdef.h"
+#include "core/ops/norm_chain.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 #include "plugins/devices/cpu/simd/slabs.h"
 
@@ -23,9 +23,9 @@ class WholeNorm : public NormKernel {
         second_eps_(pair_ ? node.attributes.number("second_eps") : 0),
         slabs_(tiles_, groups_, pair_ ? 4 : 2, pair_ ? 3 : 2,
                static_cast<std::int64_t>(size_of(node.input(0).dtype)), environment.threads) {
-    const std::string_view name = node.op->name;
-    if (name.find("_prelu") != name.npos) after_ = After::prelu;
-    if (name.find("_add") != name.npos) after_ = After::add;
+    const NormChain chain = NormChain::of(node);
+    if (chain.tail == NormChain::Tail::prelu) after_ = After::prelu;
+    if (chain.tail == NormChain::Tail::add) after_ = After::add;
   }
 
   std::size_t scratch_bytes() const override {
@@ -121,30 +121,21 @@ class WholeNorm : public NormKernel {
   After after_ = After::nothing;
 };
 
-std::string refuse_alone(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0}, {0}, true);
-}
-std::string refuse_with_other(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 3}, {0}, true);
-}
-std::string refuse_pair(const Node& node, const KernelEnvironment&) {
+std::string refuse_whole(const Node& node, const KernelEnvironment&) {
+  const NormChain chain = NormChain::of(node);
+  if (chain.tail == NormChain::Tail::add) {
+    return chain.norm_follows ? refuse_tiles(node, {0, 3}, {0, 3}, true)
+                              : refuse_tiles(node, {0, 3}, {0}, true);
+  }
+  if (!chain.norm_follows) return refuse_tiles(node, {0}, {0}, true);
+  if (chain.tail == NormChain::Tail::nothing) return "lacks a norm right behind a norm";
   return refuse_tiles(node, {0}, {0, 3}, true);
-}
-std::string refuse_pair_with_other(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 3}, {0, 3}, true);
 }
 
 }  // namespace
 
-void add_whole_norm_kernels(KernelList& list) {
-  const auto add = [&](const char* op, auto refuse) {
-    list.add({op, "simd", 10, refuse, make_kernel<WholeNorm>});
-  };
-  add("batch_norm_whole", refuse_alone);
-  add("batch_norm_whole_prelu", refuse_alone);
-  add("batch_norm_whole_add", refuse_with_other);
-  add("batch_norm_prelu_norm", refuse_pair);
-  add("batch_norm_add_norm", refuse_pair_with_other);
+ChainKernel chains_of_own_statistics() {
+  return {refuse_whole, make_kernel<WholeNorm>};
 }
 
 }  // namespace ftrain::cpu

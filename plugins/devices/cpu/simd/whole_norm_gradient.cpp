@@ -4,7 +4,7 @@
 // Bytes over memory where a slab fits the caches: reads each operand, writes each result, once.
 #include <algorithm>
 
-#include "ftrain/graph/opdef.h"
+#include "core/ops/norm_chain.h"
 #include "plugins/devices/cpu/simd/norm_kernel.h"
 #include "plugins/devices/cpu/simd/slabs.h"
 
@@ -28,7 +28,7 @@ struct Place {
 class WholeNormGrad : public NormKernel {
  public:
   WholeNormGrad(const Node& node, const KernelEnvironment& environment)
-      : WholeNormGrad(node, environment, node.op->name) {}
+      : WholeNormGrad(node, environment, NormChainGrad::of(node)) {}
 
   std::size_t scratch_bytes() const override {
     return slabs_.scratch_bytes() +
@@ -82,20 +82,21 @@ class WholeNormGrad : public NormKernel {
  private:
   using Block = Slabs::Block;
 
-  WholeNormGrad(const Node& node, const KernelEnvironment& environment, std::string_view name)
-      : NormKernel(node.input(name.starts_with("add_") ? 2 : 1),
-                   node.input(name.starts_with("add_") ? 3 : 2).shape[0], environment),
+  WholeNormGrad(const Node& node, const KernelEnvironment& environment, const NormChainGrad& chain)
+      : NormKernel(node.input(chain.before == NormChainGrad::Before::sum ? 2 : 1),
+                   node.input(chain.before == NormChainGrad::Before::sum ? 3 : 2).shape[0],
+                   environment),
         tiles_of_(norm_backward(environment.isa)),
-        pair_(name.ends_with("_pair")),
-        sum_(name.starts_with("add_")),
-        add_(name == "batch_norm_grad_add"),
+        pair_(chain.before == NormChainGrad::Before::norm),
+        sum_(chain.before == NormChainGrad::Before::sum),
+        add_(chain.add),
         slabs_(tiles_, groups_, pair_ ? 5 : 3,
                pair_          ? 5
                : sum_ || add_ ? 3
                               : 2,
                static_cast<std::int64_t>(size_of(node.input(0).dtype)), environment.threads) {
     const double eps = node.attributes.number("eps");
-    const bool prelu = name.find("_prelu") != name.npos;
+    const bool prelu = chain.prelu;
     outer_ = {.x = 1, .dx = 0, .sum = 0, .eps = eps, .prelu = false, .coefficients = nullptr};
     if (pair_) {
       last_ = {.x = 6,
@@ -217,32 +218,27 @@ class WholeNormGrad : public NormKernel {
   double* slopes_ = nullptr;  // [groups, C]
 };
 
-std::string refuse_alone(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 1}, {0}, true);
-}
-std::string refuse_with_other(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 1, 5}, {0}, true);
-}
-std::string refuse_sum(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 1, 2}, {0, 1}, true);
-}
-std::string refuse_pair(const Node& node, const KernelEnvironment&) {
-  return refuse_tiles(node, {0, 1, 5, 6}, {0, 3}, true);
+std::string refuse_whole(const Node& node, const KernelEnvironment&) {
+  const NormChainGrad chain = NormChainGrad::of(node);
+  if (chain.add && (chain.prelu || chain.before != NormChainGrad::Before::nothing)) {
+    return "adds to the gradient of a norm alone";
+  }
+  switch (chain.before) {
+    case NormChainGrad::Before::sum:
+      return refuse_tiles(node, {0, 1, 2}, {0, 1}, true);
+    case NormChainGrad::Before::norm:
+      return refuse_tiles(node, {0, 1, 5, 6}, {0, 3}, true);
+    case NormChainGrad::Before::nothing:
+      break;
+  }
+  return chain.add ? refuse_tiles(node, {0, 1, 5}, {0}, true)
+                   : refuse_tiles(node, {0, 1}, {0}, true);
 }
 
 }  // namespace
 
-void add_whole_norm_gradient_kernels(KernelList& list) {
-  const auto add = [&](const char* op, auto refuse) {
-    list.add({op, "simd", 10, refuse, make_kernel<WholeNormGrad>});
-  };
-  add("batch_norm_grad", refuse_alone);
-  add("batch_norm_prelu_grad", refuse_alone);
-  add("batch_norm_grad_add", refuse_with_other);
-  add("add_batch_norm_grad", refuse_sum);
-  add("add_batch_norm_prelu_grad", refuse_sum);
-  add("batch_norm_grad_pair", refuse_pair);
-  add("batch_norm_prelu_grad_pair", refuse_pair);
+ChainKernel gradients_with_their_sums() {
+  return {refuse_whole, make_kernel<WholeNormGrad>};
 }
 
 }  // namespace ftrain::cpu

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "ftrain/graph/opdef.h"
@@ -279,10 +280,59 @@ void add_norm(KernelList& list) {
             }});
 }
 
+// The recipes of chains: types with `stages` in the place of `op`. One kernel that has them all.
+template <class... Recipes>
+struct ChainRecipes {
+  // f(Recipe) of the one whose stages the node has; false: there is none.
+  template <class F>
+  static bool with(const Node& node, const F& f) {
+    const std::string& stages = node.attributes.text("stages");
+    return ((stages == Recipes::stages && (f(std::type_identity<Recipes>{}), true)) || ...);
+  }
+
+  static std::string refuse(const Node& node, const KernelEnvironment& environment) {
+    std::string reason;
+    const bool known = with(node, [&](auto recipe) {
+      reason = refuse_norm<typename decltype(recipe)::type>(node, environment);
+    });
+    return known ? reason : "has other chains than " + node.attributes.text("stages");
+  }
+
+  static std::unique_ptr<Kernel> make(const Node& node, const KernelEnvironment& environment) {
+    std::unique_ptr<Kernel> kernel;
+    with(node, [&](auto recipe) {
+      kernel = std::make_unique<NormKernel<typename decltype(recipe)::type>>(node, environment);
+    });
+    return kernel;
+  }
+};
+
+// The recipes in whole_normalization.cu: chains that make their statistics, and gradients that make
+// their sums.
+bool has_whole_chain(const Node& node);
+std::string refuse_whole_chain(const Node& node, const KernelEnvironment& environment);
+std::unique_ptr<Kernel> make_whole_chain(const Node& node, const KernelEnvironment& environment);
+
+// One kernel of an op's chains: those, and the given recipes.
+template <class... Recipes>
+void add_chains(std::string_view op, KernelList& list) {
+  using Given = ChainRecipes<Recipes...>;
+  list.add({.op = op,
+            .name = "passes",
+            .priority = 20,
+            .refuse =
+                [](const Node& node, const KernelEnvironment& environment) {
+                  return has_whole_chain(node) ? refuse_whole_chain(node, environment)
+                                               : Given::refuse(node, environment);
+                },
+            .make =
+                [](const Node& node, const KernelEnvironment& environment) {
+                  return has_whole_chain(node) ? make_whole_chain(node, environment)
+                                               : Given::make(node, environment);
+                }});
+}
+
 template <std::size_t... operands>
 inline constexpr std::array<std::size_t, sizeof...(operands)> at = {operands...};
-
-// In whole_normalization.cu.
-void add_whole_normalization_kernels(KernelList& list);
 
 }  // namespace ftrain::cuda::norms

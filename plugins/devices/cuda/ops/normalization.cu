@@ -32,7 +32,7 @@ struct BatchNormFixed : BatchNorm {
   static constexpr std::string_view op = "batch_norm_fixed";
 };
 struct BatchNormPRelu {
-  static constexpr std::string_view op = "batch_norm_prelu";
+  static constexpr std::string_view stages = "norm prelu";
   static constexpr int priority = 20, moments = 1, sums = 0;
   static constexpr auto activations = at<0>;
   static constexpr auto made = at<0>;
@@ -42,10 +42,10 @@ struct BatchNormPRelu {
   }
 };
 struct BatchNormFixedPRelu : BatchNormPRelu {
-  static constexpr std::string_view op = "batch_norm_fixed_prelu";
+  static constexpr std::string_view stages = "constant norm prelu";
 };
 struct BatchNormAdd {
-  static constexpr std::string_view op = "batch_norm_add";
+  static constexpr std::string_view stages = "norm add";
   static constexpr int priority = 20, moments = 1, sums = 0;
   static constexpr auto activations = at<0, 5>;
   static constexpr auto made = at<0>;
@@ -55,7 +55,7 @@ struct BatchNormAdd {
   }
 };
 struct BatchNormFixedAdd : BatchNormAdd {
-  static constexpr std::string_view op = "batch_norm_fixed_add";
+  static constexpr std::string_view stages = "constant norm add";
 };
 
 // dy, x, mean, variance -> dgamma, dbeta
@@ -72,7 +72,7 @@ struct BatchNormSums {
 };
 // dy, x, mean, variance, gamma, beta, slope -> dgamma, dbeta, dslope
 struct BatchNormPReluSums {
-  static constexpr std::string_view op = "batch_norm_prelu_sums";
+  static constexpr std::string_view stages = "prelu sums";
   static constexpr int priority = 20, moments = 2, sums = 3;
   static constexpr auto activations = at<0, 1>;
   static constexpr auto made = at<>;
@@ -104,7 +104,7 @@ struct BatchNormInputGrad {
   }
 };
 struct BatchNormInputGradAdd {
-  static constexpr std::string_view op = "batch_norm_input_grad_add";
+  static constexpr std::string_view stages = "input add";
   static constexpr int priority = 20, moments = 2, sums = 0;
   static constexpr auto activations = at<0, 1, 7>;
   static constexpr auto made = at<0>;
@@ -115,7 +115,7 @@ struct BatchNormInputGradAdd {
 };
 // dy, x, mean, variance, gamma, beta, slope, dgamma, dbeta -> dx
 struct BatchNormPReluInputGrad {
-  static constexpr std::string_view op = "batch_norm_prelu_input_grad";
+  static constexpr std::string_view stages = "prelu input";
   static constexpr int priority = 20, moments = 2, sums = 0;
   static constexpr auto activations = at<0, 1>;
   static constexpr auto made = at<0>;
@@ -147,17 +147,13 @@ void add_normalization_kernels(KernelList& list) {
   add_norm<BatchMoments>(list);
   add_norm<BatchNorm>(list);
   add_norm<BatchNormFixed>(list);
-  add_norm<BatchNormPRelu>(list);
-  add_norm<BatchNormFixedPRelu>(list);
-  add_norm<BatchNormAdd>(list);
-  add_norm<BatchNormFixedAdd>(list);
   add_norm<BatchNormSums>(list);
-  add_norm<BatchNormPReluSums>(list);
   add_norm<BatchNormInputGrad>(list);
-  add_norm<BatchNormInputGradAdd>(list);
-  add_norm<BatchNormPReluInputGrad>(list);
   add_norm<BatchNormFixedInputGrad>(list);
-  add_whole_normalization_kernels(list);
+  add_chains<BatchNormPRelu, BatchNormFixedPRelu, BatchNormAdd, BatchNormFixedAdd>("norm_chain",
+                                                                                   list);
+  add_chains<BatchNormPReluSums, BatchNormInputGradAdd, BatchNormPReluInputGrad>("norm_chain_grad",
+                                                                                 list);
 }
 
 }  // namespace ftrain::cuda

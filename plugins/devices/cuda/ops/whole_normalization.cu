@@ -1,5 +1,5 @@
 // Batch norms with their own statistics, alone and in pairs, forward and backward: what
-// core/ops/whole_norm.h describes. Where one norm follows another, the pass that writes the
+// core/ops/norm_chain.h describes. Where one norm follows another, the pass that writes the
 // activation between them sums what the second one needs.
 #include "plugins/devices/cuda/ops/norm_pass.h"
 
@@ -34,9 +34,9 @@ void normalize_first(const Bound& b, Sweep last) {
 
 template <After after>
 struct Whole {
-  static constexpr std::string_view op = after == After::prelu ? "batch_norm_whole_prelu"
-                                         : after == After::add ? "batch_norm_whole_add"
-                                                               : "batch_norm_whole";
+  static constexpr std::string_view stages = after == After::prelu ? "statistics norm prelu"
+                                             : after == After::add ? "statistics norm add"
+                                                                   : "statistics norm";
   static constexpr int priority = 20, moments = -1, sums = 2;
   static constexpr auto activations = [] {
     if constexpr (after == After::add)
@@ -51,8 +51,9 @@ struct Whole {
 // Outputs: y and its statistics' first, then the same of the second norm.
 template <After after>
 struct Pair : Whole<after> {
-  static constexpr std::string_view op =
-      after == After::prelu ? "batch_norm_prelu_norm" : "batch_norm_add_norm";
+  static constexpr std::string_view stages = after == After::prelu
+                                                 ? "statistics norm prelu statistics norm"
+                                                 : "statistics norm add statistics norm";
   static constexpr auto made = at<0, 3>;
   static void run(const Bound& b) {
     normalize_first<after, MomentSums>(b, Sweep::up);
@@ -90,9 +91,9 @@ PerChannel with_sums(const Bound& b, PerChannel of, std::size_t gamma) {
 // Inputs: dy, operands (, other). Outputs: dx, dgamma, dbeta (, dslope).
 template <bool prelu, bool add>
 struct Grad {
-  static constexpr std::string_view op = add     ? "batch_norm_grad_add"
-                                         : prelu ? "batch_norm_prelu_grad"
-                                                 : "batch_norm_grad";
+  static constexpr std::string_view stages = add     ? "sums input add"
+                                             : prelu ? "prelu sums input"
+                                                     : "sums input";
   static constexpr int priority = 20, moments = 2, sums = prelu ? 3 : 2;
   static constexpr auto activations = [] {
     if constexpr (add)
@@ -128,8 +129,7 @@ void finish_second(const Bound& b, const PerChannel& of, std::size_t x, std::siz
 // Inputs: a, b, operands. Outputs: a + b, dx, dgamma, dbeta (, dslope).
 template <bool prelu>
 struct SumGrad {
-  static constexpr std::string_view op =
-      prelu ? "add_batch_norm_prelu_grad" : "add_batch_norm_grad";
+  static constexpr std::string_view stages = prelu ? "add prelu sums input" : "add sums input";
   static constexpr int priority = 20, moments = 3, sums = prelu ? 3 : 2;
   static constexpr auto activations = at<0, 1, 2>;
   static constexpr auto made = at<0, 1>;
@@ -145,8 +145,8 @@ struct SumGrad {
 // dbeta of the outer, dx, dgamma, dbeta (, dslope) of the inner.
 template <bool prelu>
 struct PairGrad {
-  static constexpr std::string_view op =
-      prelu ? "batch_norm_prelu_grad_pair" : "batch_norm_grad_pair";
+  static constexpr std::string_view stages =
+      prelu ? "norm add prelu sums input" : "norm add sums input";
   static constexpr int priority = 20, moments = 2, sums = prelu ? 3 : 2;
   static constexpr auto activations = at<0, 1, 5, 6>;
   static constexpr auto made = at<0, 3>;
@@ -162,21 +162,21 @@ struct PairGrad {
   }
 };
 
+using Recipes =
+    ChainRecipes<Whole<After::nothing>, Whole<After::prelu>, Whole<After::add>, Pair<After::prelu>,
+                 Pair<After::add>, Grad<false, false>, Grad<true, false>, Grad<false, true>,
+                 SumGrad<false>, SumGrad<true>, PairGrad<false>, PairGrad<true>>;
+
 }  // namespace
 
-void add_whole_normalization_kernels(KernelList& list) {
-  add_norm<Whole<After::nothing>>(list);
-  add_norm<Whole<After::prelu>>(list);
-  add_norm<Whole<After::add>>(list);
-  add_norm<Pair<After::prelu>>(list);
-  add_norm<Pair<After::add>>(list);
-  add_norm<Grad<false, false>>(list);
-  add_norm<Grad<true, false>>(list);
-  add_norm<Grad<false, true>>(list);
-  add_norm<SumGrad<false>>(list);
-  add_norm<SumGrad<true>>(list);
-  add_norm<PairGrad<false>>(list);
-  add_norm<PairGrad<true>>(list);
+bool has_whole_chain(const Node& node) {
+  return Recipes::with(node, [](auto) {});
+}
+std::string refuse_whole_chain(const Node& node, const KernelEnvironment& environment) {
+  return Recipes::refuse(node, environment);
+}
+std::unique_ptr<Kernel> make_whole_chain(const Node& node, const KernelEnvironment& environment) {
+  return Recipes::make(node, environment);
 }
 
 }  // namespace ftrain::cuda::norms

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/compile/passes.h"
+#include "core/ops/norm_chain.h"
 #include "ftrain/graph/gradients.h"
 #include "ftrain/ops.h"
 #include "plugins/devices/cpu/device/kernels.h"
@@ -101,7 +102,7 @@ struct Evaluation {
 
 int count(const Graph& graph, std::string_view op) {
   int found = 0;
-  for (std::int32_t i = 0; i < graph.size(); ++i) found += graph.node(i).op->name == op;
+  for (std::int32_t i = 0; i < graph.size(); ++i) found += chain_title(graph.node(i)) == op;
   return found;
 }
 
@@ -147,11 +148,13 @@ TEST(Fuse, NormsOfSeveralRanksFuseWithTheirNeighbours) {
   block.backward();
   block.graph.fetch("y", block.y);
   const auto result = fused(*remove_dead(block.graph));
-  EXPECT_EQ(count(*result, "batch_norm_prelu_sums"), 1);
-  EXPECT_EQ(count(*result, "batch_norm_prelu_input_grad"), 1);
-  EXPECT_EQ(count(*result, "batch_norm_input_grad_add"), 1);
+  EXPECT_EQ(count(*result, "norm_chain_grad prelu sums"), 1);
+  EXPECT_EQ(count(*result, "norm_chain_grad prelu input"), 1);
+  EXPECT_EQ(count(*result, "norm_chain_grad input add"), 1);
   EXPECT_EQ(count(*result, "prelu") + count(*result, "prelu_grad") + count(*result, "add"), 0);
-  EXPECT_EQ(count(*result, "batch_norm_grad") + count(*result, "batch_norm_grad_add"), 0);
+  EXPECT_EQ(count(*result, "norm_chain_grad sums input") +
+                count(*result, "norm_chain_grad sums input add"),
+            0);
 }
 
 TEST(Fuse, TrainingStepFiresEveryPatternAndComputesTheSame) {
@@ -161,12 +164,12 @@ TEST(Fuse, TrainingStepFiresEveryPatternAndComputesTheSame) {
     block.graph.fetch("y", block.y);
     const auto graph = remove_dead(block.graph);
     const auto result = fused(*graph);
-    EXPECT_EQ(count(*result, "batch_norm_whole"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_whole_add"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_grad"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_prelu_grad"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_grad_add"), 1);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm"), 1);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm prelu"), 1);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm add"), 1);
+    EXPECT_EQ(count(*result, "norm_chain_grad sums input"), 1);
+    EXPECT_EQ(count(*result, "norm_chain_grad prelu sums input"), 1);
+    EXPECT_EQ(count(*result, "norm_chain_grad sums input add"), 1);
     for (const char* op : {"batch_moments", "batch_norm", "prelu", "prelu_grad", "add",
                            "batch_norm_sums", "batch_norm_input_grad"}) {
       EXPECT_EQ(count(*result, op), 0) << op;
@@ -182,11 +185,11 @@ TEST(Fuse, NormsThatMeetAtTheBorderOfBlocksFuse) {
     stack.graph.fetch("y", stack.y);
     const auto graph = remove_dead(stack.graph);
     const auto result = fused(*graph);
-    EXPECT_EQ(count(*result, "batch_norm_add_norm"), 2);
-    EXPECT_EQ(count(*result, "batch_norm_grad_pair"), 2);
-    EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 3);
-    EXPECT_EQ(count(*result, "batch_norm_whole_add"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_whole"), 1);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm add statistics norm"), 2);
+    EXPECT_EQ(count(*result, "norm_chain_grad norm add sums input"), 2);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm prelu"), 3);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm add"), 1);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm"), 1);
     expect_equal_results(*graph, *result);
   }
 }
@@ -215,9 +218,9 @@ TEST(Fuse, StemAndSumOfGradientsFuse) {
   for (std::size_t i = 0; i < found.size(); ++i) graph.fetch(std::to_string(i), found[i]);
   const auto plain = remove_dead(graph);
   const auto result = fused(*plain);
-  EXPECT_EQ(count(*result, "batch_norm_prelu_norm"), 1);
-  EXPECT_EQ(count(*result, "batch_norm_prelu_grad_pair"), 1);
-  EXPECT_EQ(count(*result, "add_batch_norm_grad"), 1);
+  EXPECT_EQ(count(*result, "norm_chain statistics norm prelu statistics norm"), 1);
+  EXPECT_EQ(count(*result, "norm_chain_grad norm add prelu sums input"), 1);
+  EXPECT_EQ(count(*result, "norm_chain_grad add sums input"), 1);
   expect_equal_results(*plain, *result);
 }
 
@@ -234,8 +237,8 @@ TEST(Fuse, CopiesOfNormsTakeTheMomentsThatAreThere) {
   const Value first = ops::mul(activation(), x);
   graph.fetch("y", ops::mul(activation(), first));
   const auto result = fused(graph);
-  EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 1);
-  EXPECT_EQ(count(*result, "batch_norm_prelu"), 1);
+  EXPECT_EQ(count(*result, "norm_chain statistics norm prelu"), 1);
+  EXPECT_EQ(count(*result, "norm_chain norm prelu"), 1);
   expect_equal_results(graph, *result);
 }
 
@@ -245,12 +248,12 @@ TEST(Fuse, KeepsTheReductionOverRanksBetweenSumsAndGradient) {
   const auto graph = remove_dead(block.graph);
   const auto result = fuse(*graph, takes_fused_norms);
   EXPECT_EQ(count(*result, "all_reduce"), count(*graph, "all_reduce"));
-  ASSERT_EQ(count(*result, "batch_norm_prelu_input_grad"), 1);
+  ASSERT_EQ(count(*result, "norm_chain_grad prelu input"), 1);
   for (std::int32_t i = 0; i < result->size(); ++i) {
     const Node& node = result->node(i);
-    if (node.op->name != "batch_norm_prelu_input_grad") continue;
+    if (chain_title(node) != "norm_chain_grad prelu input") continue;
     EXPECT_EQ(node.inputs[7].node().op->name, "all_reduce");
-    EXPECT_EQ(node.inputs[7].node().inputs[0].node().op->name, "batch_norm_prelu_sums");
+    EXPECT_EQ(chain_title(node.inputs[7].node().inputs[0].node()), "norm_chain_grad prelu sums");
     EXPECT_EQ(node.attributes.integer("ranks"), 2);
   }
 }
@@ -258,8 +261,8 @@ TEST(Fuse, KeepsTheReductionOverRanksBetweenSumsAndGradient) {
 TEST(Fuse, EvaluationFiresAndComputesTheSame) {
   Evaluation evaluation;
   const auto result = fused(evaluation.graph);
-  EXPECT_EQ(count(*result, "batch_norm_fixed_prelu"), 1);
-  EXPECT_EQ(count(*result, "batch_norm_fixed_add"), 1);
+  EXPECT_EQ(count(*result, "norm_chain constant norm prelu"), 1);
+  EXPECT_EQ(count(*result, "norm_chain constant norm add"), 1);
   EXPECT_EQ(count(*result, "batch_norm_fixed"), 0);
   expect_equal_results(evaluation.graph, *result);
 }
@@ -272,7 +275,7 @@ TEST(Fuse, LeavesWhatIsUsedElsewhere) {
     const auto graph = remove_dead(block.graph);
     const auto result = fused(*graph);
     EXPECT_EQ(count(*result, "prelu"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_prelu_sums"), 0);
+    EXPECT_EQ(count(*result, "norm_chain_grad prelu sums"), 0);
     expect_equal_results(*graph, *result);
   }
   {
@@ -290,7 +293,7 @@ TEST(Fuse, LeavesWhatIsUsedElsewhere) {
     block.graph.fetch("normalized", normalized);
     const auto result = fused(block.graph);
     EXPECT_EQ(count(*result, "add"), 1);
-    EXPECT_EQ(count(*result, "batch_norm_whole_prelu"), 1);
+    EXPECT_EQ(count(*result, "norm_chain statistics norm prelu"), 1);
     expect_equal_results(block.graph, *result);
   }
 }
@@ -307,7 +310,7 @@ TEST(Fuse, LeavesStatesThatAreWrittenInBetween) {
   ops::update_running(mean, variance, ops::batch_moments(x), graph.input("ok", {DType::f32, {}}),
                       0.1, 120);
   graph.fetch("y", ops::prelu(z, channels("slope")));
-  EXPECT_EQ(count(*fuse(graph, takes_fused_norms), "batch_norm_fixed_prelu"), 0);
+  EXPECT_EQ(count(*fuse(graph, takes_fused_norms), "norm_chain constant norm prelu"), 0);
 }
 
 TEST(Fuse, LeavesLayoutsThatNoFusedKernelTakes) {

@@ -1,6 +1,5 @@
 // The op table's rows of fused ops.
-#include "core/ops/fused.h"
-#include "core/ops/whole_norm.h"
+#include "core/ops/norm_chain.h"
 #include "plugins/devices/cpu/rewrite/depthwise_ops.h"
 #include "tests/plugins/devices/cpu/op_cases.h"
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/ops/whole_norm.h"
+#include "core/ops/norm_chain.h"
 #include "plugins/devices/cpu/simd_cases.h"
 
 namespace ftrain::cpu {
@@ -32,60 +32,60 @@ ops::NormOperands norm_prelu(Operands& o) {
 }
 
 const Case whole[] = {
-    {"batch_norm_whole",
+    {"norm_chain statistics norm",
      [](Operands& o) {
        ops::batch_norm_whole(o.like_x("x"), o.affine(), {1e-5, o.groups});
      }},
-    {"batch_norm_whole_prelu",
+    {"norm_chain statistics norm prelu",
      [](Operands& o) {
        ops::batch_norm_whole_prelu(o.like_x("x"), o.affine(), o.channels("slope"),
                                    {1e-5, o.groups});
      }},
-    {"batch_norm_whole_add",
+    {"norm_chain statistics norm add",
      [](Operands& o) {
        ops::batch_norm_whole_add(o.like_x("x"), o.affine(), o.like_x("y"), {1e-5, o.groups});
      }},
-    {"batch_norm_prelu_norm",
+    {"norm_chain statistics norm prelu statistics norm",
      [](Operands& o) {
        ops::batch_norm_prelu_norm(o.like_x("x"), o.affine(), o.channels("slope"), o.affine(),
                                   {1e-5, o.groups}, 2e-5);
      }},
-    {"batch_norm_add_norm",
+    {"norm_chain statistics norm add statistics norm",
      [](Operands& o) {
        ops::batch_norm_add_norm(o.like_x("x"), o.affine(), o.like_x("y"), o.affine(),
                                 {1e-5, o.groups}, 2e-5);
      }},
-    {"batch_norm_grad",
+    {"norm_chain_grad sums input",
      [](Operands& o) {
        const Value dy = o.like_x("dy");
        ops::batch_norm_grad(dy, norm(o));
      }},
-    {"batch_norm_prelu_grad",
+    {"norm_chain_grad prelu sums input",
      [](Operands& o) {
        const Value dy = o.like_x("dy");
        ops::batch_norm_grad(dy, norm_prelu(o));
      }},
-    {"batch_norm_grad_add",
+    {"norm_chain_grad sums input add",
      [](Operands& o) {
        const Value dy = o.like_x("dy");
        ops::batch_norm_grad_add(dy, norm(o), o.like_x("other"));
      }},
-    {"add_batch_norm_grad",
+    {"norm_chain_grad add sums input",
      [](Operands& o) {
        const Value a = o.like_x("a"), b = o.like_x("b");
        ops::add_batch_norm_grad(a, b, norm(o));
      }},
-    {"add_batch_norm_prelu_grad",
+    {"norm_chain_grad add prelu sums input",
      [](Operands& o) {
        const Value a = o.like_x("a"), b = o.like_x("b");
        ops::add_batch_norm_grad(a, b, norm_prelu(o));
      }},
-    {"batch_norm_grad_pair",
+    {"norm_chain_grad norm add sums input",
      [](Operands& o) {
        const Value dz = o.like_x("dz"), other = o.like_x("other");
        ops::batch_norm_grad_pair(dz, norm(o), other, norm(o));
      }},
-    {"batch_norm_prelu_grad_pair",
+    {"norm_chain_grad norm add prelu sums input",
      [](Operands& o) {
        const Value dz = o.like_x("dz"), other = o.like_x("other");
        ops::batch_norm_grad_pair(dz, norm(o), other, norm_prelu(o));
@@ -107,15 +107,15 @@ const Case plain[] = {
        const auto [mean, variance] = o.fixed();
        ops::batch_norm_fixed(o.like_x("x"), mean, variance, gamma, beta, 1e-5);
      }},
-    {"batch_norm_prelu",
+    {"norm_chain norm prelu",
      [](Operands& o) {
        ops::batch_norm_prelu(o.like_x("x"), o.moments(), o.affine(), o.channels("slope"), options);
      }},
-    {"batch_norm_add",
+    {"norm_chain norm add",
      [](Operands& o) {
        ops::batch_norm_add(o.like_x("x"), o.moments(), o.affine(), o.like_x("y"), options);
      }},
-    {"batch_norm_prelu_sums",
+    {"norm_chain_grad prelu sums",
      [](Operands& o) {
        ops::batch_norm_prelu_sums(o.like_x("dy"), o.like_x("x"), o.moments(), o.affine(),
                                   o.channels("slope"), 1e-5);
@@ -125,13 +125,13 @@ const Case plain[] = {
        ops::batch_norm_input_grad(o.like_x("dy"), o.like_x("x"), o.moments(), o.channels("gamma"),
                                   {o.grouped("dgamma"), o.grouped("dbeta")}, options);
      }},
-    {"batch_norm_prelu_input_grad",
+    {"norm_chain_grad prelu input",
      [](Operands& o) {
        ops::batch_norm_prelu_input_grad(o.like_x("dy"), o.like_x("x"), o.moments(), o.affine(),
                                         o.channels("slope"),
                                         {o.grouped("dgamma"), o.grouped("dbeta")}, options);
      }},
-    {"batch_norm_input_grad_add",
+    {"norm_chain_grad input add",
      [](Operands& o) {
        ops::batch_norm_input_grad_add(
            o.like_x("dy"), o.like_x("x"), o.moments(), o.channels("gamma"),
@@ -196,7 +196,9 @@ TEST_P(NormsTest, LargeOnesEqualTheirTwins) {
   const Shape shape{3, 16, 331, 307};
   for (const Case& c : whole) {
     const std::string name = c.name;
-    if (name != "batch_norm_add_norm" && name != "batch_norm_prelu_grad_pair") continue;
+    if (name != "norm_chain statistics norm add statistics norm" &&
+        name != "norm_chain_grad norm add prelu sums input")
+      continue;
     SCOPED_TRACE(name);
     static std::map<std::string, std::vector<std::vector<float>>> known;
     auto& expected = known[name];
@@ -249,7 +251,7 @@ TEST_P(NormsTest, LargeOnesInBf16EqualThoseInF32) {
   const Shape shape{6, 16, 331, 307};
   for (const Case& c : whole) {
     const std::string name = c.name;
-    if (name != "batch_norm_whole") continue;
+    if (name != "norm_chain statistics norm") continue;
     for (const char* layout : {"aBcd8b", "aBcd16b"}) {
       SCOPED_TRACE(layout);
       const auto expected = outputs_of(c.emit, {DType::f32, shape, layout}, 1, "simd", environment,

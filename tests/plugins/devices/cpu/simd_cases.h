@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/ops/fused.h"
+#include "core/ops/norm_chain.h"
 #include "plugins/devices/cpu/device/kernels.h"
 #include "plugins/devices/cpu/graph_runner.h"
 #include "plugins/devices/cpu/simd/dispatch.h"

@@ -45,34 +45,34 @@ const Case cases[] = {
        ops::batch_norm_input_grad(o.like_x("dy"), o.like_x("x"), o.moments(), o.channels("gamma"),
                                   {o.grouped("dgamma"), o.grouped("dbeta")}, options);
      }},
-    {"batch_norm_prelu",
+    {"norm_chain norm prelu",
      [](Operands& o) {
        ops::batch_norm_prelu(o.like_x("x"), o.moments(), o.affine(), o.channels("slope"), options);
      }},
-    {"batch_norm_add",
+    {"norm_chain norm add",
      [](Operands& o) {
        ops::batch_norm_add(o.like_x("x"), o.moments(), o.affine(), o.like_x("y"), options);
      }},
-    {"batch_norm_fixed_prelu",
+    {"norm_chain constant norm prelu",
      [](Operands& o) {
        ops::batch_norm_fixed_prelu(o.like_x("x"), o.fixed(), o.affine(), o.channels("slope"), 1e-5);
      }},
-    {"batch_norm_fixed_add",
+    {"norm_chain constant norm add",
      [](Operands& o) {
        ops::batch_norm_fixed_add(o.like_x("x"), o.fixed(), o.affine(), o.like_x("y"), 1e-5);
      }},
-    {"batch_norm_prelu_sums",
+    {"norm_chain_grad prelu sums",
      [](Operands& o) {
        ops::batch_norm_prelu_sums(o.like_x("dy"), o.like_x("x"), o.moments(), o.affine(),
                                   o.channels("slope"), 1e-5);
      }},
-    {"batch_norm_prelu_input_grad",
+    {"norm_chain_grad prelu input",
      [](Operands& o) {
        ops::batch_norm_prelu_input_grad(o.like_x("dy"), o.like_x("x"), o.moments(), o.affine(),
                                         o.channels("slope"),
                                         {o.grouped("dgamma"), o.grouped("dbeta")}, options);
      }},
-    {"batch_norm_input_grad_add",
+    {"norm_chain_grad input add",
      [](Operands& o) {
        ops::batch_norm_input_grad_add(
            o.like_x("dy"), o.like_x("x"), o.moments(), o.channels("gamma"),
@@ -132,7 +132,7 @@ TEST_P(SimdTest, LargeOutputsEqualPlainLoops) {
   const Shape shape{3, 32, 210, 211};
   for (const Case& c : cases) {
     const std::string name = c.name;
-    if (name != "add" && name != "batch_norm_prelu" && name != "batch_norm_input_grad_add")
+    if (name != "add" && name != "norm_chain norm prelu" && name != "norm_chain_grad input add")
       continue;
     const auto expected = outputs_of(c.emit, {DType::f32, shape, ""}, 1, "plain", environment);
     for (const char* layout : {"aBcd8b", "aBcd16b"}) {
