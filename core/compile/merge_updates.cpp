@@ -18,8 +18,8 @@ ManyUpdates::ManyUpdates(const Node& node)
 
 namespace {
 
-// Of optimizer_update's inputs.
-constexpr std::size_t rate = 2, ok = 3, coefficient = 4, first_slot = 5, most_slots = 8;
+namespace single = update_operand;
+constexpr std::size_t most_slots = 8;
 
 std::vector<TensorType> infer_many(const Node& node) {
   const ManyUpdates many(node);
@@ -57,7 +57,8 @@ std::vector<Value> decompose_many(Graph&, const Node& node) {
   for (std::size_t t = 0; t < many.tensors; ++t) {
     const auto at = node.inputs.begin() + static_cast<std::ptrdiff_t>(many.parameter(t));
     ops::optimizer_update(at[0], {at + 2, at + 2 + static_cast<std::ptrdiff_t>(many.slots)}, at[1],
-                          node.inputs[0], node.inputs[2], node.inputs[1],
+                          node.inputs[many.rate], node.inputs[many.coefficient],
+                          node.inputs[many.ok], node.inputs[many.step],
                           node.attributes.payload_pointer("update"),
                           node.attributes.number("rate_factor"), node.attributes.number("decay"));
   }
@@ -71,7 +72,7 @@ const OpDef optimizer_update_many{.name = "optimizer_update_many",
                                   .infer = infer_many,
                                   .decomposition = decompose_many,
                                   .writes = writes_many,
-                                  .operands = "rate ok coefficient tensor ...",
+                                  .operands = "rate ok coefficient step tensor ...",
                                   .ordering = Ordering::separate,
                                   .concern = Concern::update};
 }  // namespace ops::def
@@ -80,22 +81,22 @@ namespace {
 
 // What the kernel of many takes.
 bool mergeable(const Node& node) {
-  if (node.op != &ops::def::optimizer_update || node.inputs.size() > first_slot + most_slots) {
+  if (node.op != &ops::def::optimizer_update ||
+      node.inputs.size() > single::first_slot + most_slots) {
     return false;
   }
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    if (!node.inputs[i].valid()) continue;
+    if (!node.inputs[i].valid() || i == single::step) continue;
     if (node.input(i).dtype != DType::f32) return false;
-    const bool tensor = i < rate || i >= first_slot;
-    if (tensor && node.input(i).layout != node.input(0).layout) return false;
+    if (single::is_tensor(i) && node.input(i).layout != node.input(0).layout) return false;
   }
   return true;
 }
 
 bool alike(const Node& a, const Node& b) {
   return a.attributes == b.attributes && a.inputs.size() == b.inputs.size() &&
-         std::equal(a.inputs.begin() + rate, a.inputs.begin() + first_slot,
-                    b.inputs.begin() + rate);
+         std::equal(a.inputs.begin() + single::rate, a.inputs.begin() + single::first_slot,
+                    b.inputs.begin() + single::rate);
 }
 
 class Pass {
@@ -148,16 +149,17 @@ class Pass {
       rebuild_.follow(first);
       std::vector<TensorUpdate> tensors;
       for (const Node* const node : group) {
-        TensorUpdate& tensor =
-            tensors.emplace_back(TensorUpdate{now(node->inputs[0]), now(node->inputs[1]), {}, {}});
-        for (std::size_t i = first_slot; i < node->inputs.size(); ++i) {
+        TensorUpdate& tensor = tensors.emplace_back(TensorUpdate{
+            now(node->inputs[single::parameter]), now(node->inputs[single::gradient]), {}, {}});
+        for (std::size_t i = single::first_slot; i < node->inputs.size(); ++i) {
           tensor.slots.push_back(now(node->inputs[i]));
         }
       }
-      optimizer_update_many(tensors, now(first.inputs[rate]), now(first.inputs[coefficient]),
-                            now(first.inputs[ok]), first.attributes.payload_pointer("update"),
-                            first.attributes.number("rate_factor"),
-                            first.attributes.number("decay"));
+      optimizer_update_many(
+          tensors, now(first.inputs[single::rate]), now(first.inputs[single::coefficient]),
+          now(first.inputs[single::ok]), now(first.inputs[single::step]),
+          first.attributes.payload_pointer("update"), first.attributes.number("rate_factor"),
+          first.attributes.number("decay"));
     }
     groups_.clear();
     written_.clear();
@@ -174,9 +176,9 @@ class Pass {
 }  // namespace
 
 void optimizer_update_many(const std::vector<TensorUpdate>& tensors, Value rate, Value coefficient,
-                           Value ok, std::shared_ptr<const Payload> update, double rate_factor,
-                           double decay) {
-  std::vector<Value> inputs{rate, ok, coefficient};
+                           Value ok, Value step, std::shared_ptr<const Payload> update,
+                           double rate_factor, double decay) {
+  std::vector<Value> inputs{rate, ok, coefficient, step};
   for (const TensorUpdate& tensor : tensors) {
     inputs.insert(inputs.end(), {tensor.parameter, tensor.gradient});
     inputs.insert(inputs.end(), tensor.slots.begin(), tensor.slots.end());

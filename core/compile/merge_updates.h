@@ -12,14 +12,14 @@
 
 namespace ftrain {
 
-// optimizer_update_many. Inputs: rate, ok, coefficient (may be invalid), then for each tensor
-// parameter, gradient, slots; with copies behind them one for each tensor (may be invalid).
+// optimizer_update_many. Inputs: rate, ok, coefficient and step (may be invalid), then for each
+// tensor parameter, gradient, slots; with copies behind them one for each tensor (may be invalid).
 // Attributes: those of optimizer_update, the number of tensors, and `copies` where there are any.
 //
 // A copy is the parameter in another type, `cast(parameter)` kept by a device from run to run: it
 // is written anew with the parameter.
 struct FTRAIN_API ManyUpdates {
-  static constexpr std::size_t first_tensor = 3;
+  static constexpr std::size_t rate = 0, ok = 1, coefficient = 2, step = 3, first_tensor = 4;
 
   std::size_t tensors = 0, slots = 0;
   bool copies = false;
@@ -41,7 +41,7 @@ struct TensorUpdate {
   Value copy = {};
 };
 FTRAIN_API void optimizer_update_many(const std::vector<TensorUpdate>& tensors, Value rate,
-                                      Value coefficient, Value ok,
+                                      Value coefficient, Value ok, Value step,
                                       std::shared_ptr<const Payload> update, double rate_factor,
                                       double decay);
 

@@ -88,18 +88,23 @@ Parallelism::Centers Parallelism::centers(const StepBuild& build, Value embeddin
     spec.name = "centers.weight." + slot;
     centers.slots.push_back(state());
   }
+  if (build.optimizer.counts_rows()) {
+    spec.name = "centers.weight.step";
+    spec.type = {DType::f32, Shape{shard.count}};
+    spec.memory = StateSpec::Memory::device;
+    centers.row_steps = state();
+  }
   return centers;
 }
 
-ops::RowUpdate Parallelism::row_update(const StepBuild& build) const {
+ops::RowUpdate Parallelism::row_update(const StepBuild& build, Value row_steps) const {
   const TensorPolicy policy = build.optimizer.center_policy();
-  ops::RowUpdate update{
-      .update = build.optimizer.update(), .rate_factor = policy.rate_factor, .decay = policy.decay};
-  if (centers_precision == "bf16") {
-    update.step = build.step;
-    update.seed = build.seed;
-  }
-  return update;
+  return {.update = build.optimizer.update(),
+          .rate_factor = policy.rate_factor,
+          .decay = policy.decay,
+          .step = build.step,
+          .seed = build.seed,
+          .row_steps = row_steps};
 }
 
 bool Parallelism::keeps_cosines(std::int64_t walked, std::int64_t batch, Value weight) {

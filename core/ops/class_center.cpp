@@ -62,7 +62,8 @@ std::vector<TensorType> infer_loss(const Node& node) {
   return {{dtype, Shape{}}, {dtype, Shape{stats[1]}}};
 }
 
-constexpr std::size_t step = center_pass::step, first_slot = center_pass::first_slot;
+constexpr std::size_t step = center_pass::step, row_steps = center_pass::row_steps,
+                      first_slot = center_pass::first_slot;
 
 // Of the gradient of the walked rows.
 TensorType gradient_type(const Node& node) {
@@ -103,11 +104,16 @@ std::vector<TensorType> infer_update(const Node& node) {
     require(node.input(step).dtype == DType::i64 && node.input(step).shape.rank() == 0, node,
             "the step must be an i64 scalar");
   }
+  if (node.inputs[row_steps].valid()) {
+    require(node.input(row_steps) == TensorType{DType::f32, Shape{node.input(3).shape[0]}}, node,
+            "the rows' steps must be f32 [C]");
+  }
   return {node.input(0)};
 }
 
 std::vector<int> writes_update(const Node& node) {
   std::vector<int> written{3};
+  if (node.inputs[row_steps].valid()) written.push_back(static_cast<int>(row_steps));
   for (std::size_t i = first_slot; i < node.inputs.size(); ++i) {
     written.push_back(static_cast<int>(i));
   }
@@ -155,7 +161,7 @@ OpCost cost_of_pass(const Node& node) {
   if (node.op == &ops::def::class_center_backward) {
     cost.bytes += rows * width * 4 * (node.inputs[center_pass::earlier].valid() ? 2 : 1);
   } else if (!forward) {
-    const auto written = static_cast<double>(node.op->writes(node).size());  // centers and slots
+    const auto written = static_cast<double>(1 + node.inputs.size() - first_slot);
     const bool all = node.attributes.flag("all_rows");
     cost.bytes += (all ? static_cast<double>(weight.shape[0]) : rows) * row * (2 * written - 1);
   }
@@ -190,7 +196,7 @@ const OpDef class_center_update{.name = "class_center_update",
                                 .writes = writes_update,
                                 .operands =
                                     "features norms labels weight target log_sum inverse_norms "
-                                    "rows cosines earlier rate ok step slot ...",
+                                    "rows cosines earlier rate ok step row_steps slot ...",
                                 .concern = Concern::class_centers,
                                 .cost = cost_of_pass};
 const OpDef sample_classes{.name = "sample_classes",
@@ -240,8 +246,8 @@ Value class_center_update(Value features, Value norms, Value labels, Value weigh
   attributes.set("all_rows", update.all_rows);
   if (update.step.valid()) attributes.set("seed", static_cast<std::int64_t>(update.seed));
   std::vector<Value> inputs{
-      features, norms,         labels,         weight, target, log_sum,    stats.inverse_norms,
-      rows,     stats.cosines, update.earlier, rate,   ok,     update.step};
+      features, norms,         labels,         weight, target, log_sum,     stats.inverse_norms,
+      rows,     stats.cosines, update.earlier, rate,   ok,     update.step, update.row_steps};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   return features.graph().emit(def::class_center_update, std::move(inputs), std::move(attributes));
 }

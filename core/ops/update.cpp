@@ -5,20 +5,27 @@
 namespace ftrain {
 namespace {
 
-// Inputs: parameter, gradient, rate, ok, coefficient (may be invalid), slots...
+namespace at = update_operand;
+
 std::vector<TensorType> infer_update(const Node& node) {
-  require(node.input(0).shape == node.input(1).shape, node,
+  const Shape& parameter = node.input(at::parameter).shape;
+  require(node.input(at::gradient).shape == parameter, node,
           "the gradient must have the parameter's shape");
-  for (std::size_t i = 5; i < node.inputs.size(); ++i) {
-    require(node.input(i).shape == node.input(0).shape, node,
-            "slots must have the parameter's shape");
+  for (std::size_t i = at::first_slot; i < node.inputs.size(); ++i) {
+    require(node.input(i).shape == parameter, node, "slots must have the parameter's shape");
+  }
+  if (node.inputs[at::step].valid()) {
+    require(node.input(at::step) == TensorType{DType::i64, {}}, node,
+            "the step must be an i64 scalar");
   }
   return {};
 }
 
 std::vector<int> writes_update(const Node& node) {
-  std::vector<int> written{0};
-  for (std::size_t i = 5; i < node.inputs.size(); ++i) written.push_back(static_cast<int>(i));
+  std::vector<int> written{static_cast<int>(at::parameter)};
+  for (std::size_t i = at::first_slot; i < node.inputs.size(); ++i) {
+    written.push_back(static_cast<int>(i));
+  }
   return written;
 }
 
@@ -29,16 +36,17 @@ namespace ops::def {
 const OpDef optimizer_update{.name = "optimizer_update",
                              .infer = infer_update,
                              .writes = writes_update,
-                             .operands = "parameter gradient rate ok coefficient slot ...",
+                             .operands = "parameter gradient rate ok coefficient step slot ...",
                              .ordering = Ordering::update,
                              .concern = Concern::update};
 
 }  // namespace ops::def
 
 void ops::optimizer_update(Value parameter, std::vector<Value> slots, Value gradient, Value rate,
-                           Value coefficient, Value ok, std::shared_ptr<const Payload> update,
-                           double rate_factor, double decay) {
-  std::vector<Value> inputs{parameter, gradient, rate, ok, coefficient};
+                           Value coefficient, Value ok, Value step,
+                           std::shared_ptr<const Payload> update, double rate_factor,
+                           double decay) {
+  std::vector<Value> inputs{parameter, gradient, rate, ok, coefficient, step};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   Graph& graph = parameter.graph();
   graph.emit(ops::def::optimizer_update, std::move(inputs),

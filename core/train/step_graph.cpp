@@ -179,7 +179,7 @@ class StepGraph {
                                        .type = {parameter.dtype(), parameter.shape()}}));
       }
       const TensorPolicy policy = optimizer.policy(parameter.node().name, parameter.shape().rank());
-      ops::optimizer_update(parameter, slots, grads[i], rate_, coefficient, ok, update,
+      ops::optimizer_update(parameter, slots, grads[i], rate_, coefficient, ok, build_.step, update,
                             policy.rate_factor, policy.decay);
     }
     for (const auto& write : build_.at_end) write(ok);

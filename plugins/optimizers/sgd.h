@@ -3,7 +3,7 @@
 //   w <- w - rate * (nesterov ? g + momentum * v : v)
 #pragma once
 
-#include "ftrain/plugin/api.h"
+#include "ftrain/optimizer/update_formula.h"
 
 namespace ftrain {
 
@@ -14,10 +14,19 @@ struct Sgd {
   bool nesterov = false;
 
   template <class T>
-  FTRAIN_HD void step(T& weight, T& velocity, T gradient, T rate, T decay, T coefficient) const {
-    const T g = coefficient * gradient + decay * weight;
-    velocity = T(momentum) * velocity + g;
-    weight -= rate * (nesterov ? g + T(momentum) * velocity : velocity);
+  struct Step {
+    T rate, decay, coefficient, momentum;
+    bool nesterov;
+
+    FTRAIN_HD void operator()(T& weight, T& velocity, T gradient) const {
+      const T g = coefficient * gradient + decay * weight;
+      velocity = momentum * velocity + g;
+      weight -= rate * (nesterov ? g + momentum * velocity : velocity);
+    }
+  };
+  template <class T>
+  FTRAIN_HD Step<T> prepare(const UpdateScalars& s) const {
+    return {T(s.rate), T(s.decay), T(s.coefficient), T(momentum), nesterov};
   }
 };
 
@@ -26,8 +35,16 @@ struct PlainSgd {
   static constexpr int slots = 0;
 
   template <class T>
-  FTRAIN_HD void step(T& weight, T gradient, T rate, T decay, T coefficient) const {
-    weight -= rate * (coefficient * gradient + decay * weight);
+  struct Step {
+    T rate, decay, coefficient;
+
+    FTRAIN_HD void operator()(T& weight, T gradient) const {
+      weight -= rate * (coefficient * gradient + decay * weight);
+    }
+  };
+  template <class T>
+  FTRAIN_HD Step<T> prepare(const UpdateScalars& s) const {
+    return {T(s.rate), T(s.decay), T(s.coefficient)};
   }
 };
 

@@ -14,8 +14,11 @@ struct DataParallel final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
                                 PartialGradients& so_far) const override {
     const std::int64_t ranks = build.ranks;
-    if (ranks > 1) refuse_stored_apart();
-    const auto [weight, slots] = centers(build, embedding, {0, build.classes});
+    if (ranks > 1) {
+      refuse_stored_apart();
+      refuse_counted_rows(build.optimizer);
+    }
+    const auto [weight, slots, row_steps] = centers(build, embedding, {0, build.classes});
     const auto [unit_rows, norms] = ops::normalize(embedding);
     const Value features = build.margin->normalized ? unit_rows : embedding;
     const ops::ClassCenters options{build.margin, 0,
@@ -29,7 +32,7 @@ struct DataParallel final : Parallelism {
     const Value loss = share_of_step(build, ops::all_reduce_sum(own_loss, ranks), ranks);
     const Value ok = add_loss(loss, so_far);
     const EmitIn backward(build.graph, Phase::backward);
-    ops::RowUpdate update = row_update(build);
+    ops::RowUpdate update = row_update(build, row_steps);
     const bool last = build.part + 1 == build.parts;
     if (last && ranks == 1) {
       update.earlier = so_far.weight;
@@ -43,8 +46,8 @@ struct DataParallel final : Parallelism {
     so_far.weight = dweight;
     if (last) {
       ops::optimizer_update(weight, slots, ops::all_reduce_sum(dweight, ranks),
-                            ops::cast(build.rate, weight.dtype()), {}, ok, update.update,
-                            update.rate_factor, update.decay);
+                            ops::cast(build.rate, weight.dtype()), {}, ok, build.step,
+                            update.update, update.rate_factor, update.decay);
     }
     return {loss, ok, {{features, gradient}}};
   }
@@ -60,6 +63,15 @@ struct DataParallel final : Parallelism {
                       ": data_parallel on several ranks has an fp32 gradient of all class centers "
                       "in the device's memory; set plugin = \"model_parallel\" or \"partial_fc\", "
                       "which update the rows of a rank in place, or run one rank");
+  }
+
+  // Several ranks update all class centers at once, by one number: that of the step.
+  static void refuse_counted_rows(const Optimizer& optimizer) {
+    if (!optimizer.counts_rows()) return;
+    throw ConfigError(
+        "[optimizer] counts the updates of each class center, and data_parallel on several ranks "
+        "updates all of them in every step; set center_steps = \"global\", which counts the same, "
+        "or [parallelism] plugin = \"model_parallel\" or \"partial_fc\"");
   }
 };
 

@@ -9,9 +9,9 @@ struct ModelParallel final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
                                 PartialGradients& so_far) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
-    const auto [weight, slots] = centers(build, embedding, own);
+    const auto [weight, slots, row_steps] = centers(build, embedding, own);
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first, {},
-                                 wire_of(features), row_update(build), so_far);
+                                 wire_of(features), row_update(build, row_steps), so_far);
   }
 };
 

@@ -30,14 +30,14 @@ struct PartialFc final : Parallelism {
   ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
                                 PartialGradients& so_far) const override {
     const Shard own = shard(build.classes, build.rank, build.ranks);
-    const auto [weight, slots] = centers(build, embedding, own);
+    const auto [weight, slots, row_steps] = centers(build, embedding, own);
     const double rate =
         num_sample
             ? std::min(1.0, static_cast<double>(*num_sample) / static_cast<double>(build.classes))
             : sample_rate;
     return sharded_class_centers(build, embedding, labels, weight, slots, own.first,
-                                 {rate, rows == "all"}, wire_of(features), row_update(build),
-                                 so_far);
+                                 {rate, rows == "all"}, wire_of(features),
+                                 row_update(build, row_steps), so_far);
   }
 };
 

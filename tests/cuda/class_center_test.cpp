@@ -97,11 +97,8 @@ class SgdUpdate final : public Update {
     functor = &formula_;
     f32 = [](const void* formula, float* parameter, float* const* slots, const float* gradient,
              std::int64_t count, const UpdateScalars& s) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        static_cast<const Sgd*>(formula)->step(
-            parameter[i], slots[0][i], gradient[i], static_cast<float>(s.rate),
-            static_cast<float>(s.decay), static_cast<float>(s.coefficient));
-      }
+      const auto step = static_cast<const Sgd*>(formula)->prepare<float>(s);
+      for (std::int64_t i = 0; i < count; ++i) step(parameter[i], slots[0][i], gradient[i]);
     };
     cuda = device_update<Sgd>();
   }

@@ -11,10 +11,17 @@ namespace {
 
 struct MomentumFormula {
   static constexpr int slots = 1;
-  FTRAIN_HD void step(float& weight, float& velocity, float gradient, float rate, float decay,
-                      float coefficient) const {
-    velocity = 0.9f * velocity + (coefficient * gradient + decay * weight);
-    weight -= rate * velocity;
+  template <class T>
+  struct Step {
+    T rate, decay, coefficient;
+    FTRAIN_HD void operator()(T& weight, T& velocity, T gradient) const {
+      velocity = T(0.9) * velocity + (coefficient * gradient + decay * weight);
+      weight -= rate * velocity;
+    }
+  };
+  template <class T>
+  FTRAIN_HD Step<T> prepare(const UpdateScalars& s) const {
+    return {T(s.rate / cpu::divisor_of_step(s.step)), T(s.decay), T(s.coefficient)};
   }
 };
 

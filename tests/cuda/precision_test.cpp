@@ -86,8 +86,8 @@ std::unique_ptr<Graph> network(const Network& of) {
     slot.role = StateSpec::Role::slot;
     slot.name += ".momentum";
     slot.initializer = {};
-    ops::optimizer_update(parameters[i], {graph.state(slot)}, found[i], rate, inverse, ok, update,
-                          1, 0.01);
+    ops::optimizer_update(parameters[i], {graph.state(slot)}, found[i], rate, inverse, ok, {},
+                          update, 1, 0.01);
   }
   if (scale.valid()) ops::update_loss_scale(scale, steps, ok, {});
   return made;

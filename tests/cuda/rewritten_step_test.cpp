@@ -75,7 +75,7 @@ std::unique_ptr<Graph> small_step() {
     slot.role = StateSpec::Role::slot;
     slot.name += ".momentum";
     ops::optimizer_update(parameters[i], {graph->state(slot)}, found[i], rate,
-                          ops::clip_coefficient(squared, 1), ok, update, 1, 1e-3);
+                          ops::clip_coefficient(squared, 1), ok, build.step, update, 1, 1e-3);
   }
   for (const auto& write : build.at_end) write(ok);
   return graph;

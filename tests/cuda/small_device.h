@@ -64,8 +64,8 @@ inline std::unique_ptr<Graph> small_program(bool training, int ranks = 1) {
     StateSpec slot = graph->state_of(parameters[i])->spec;
     slot.role = StateSpec::Role::slot;
     slot.name += ".momentum";
-    ops::optimizer_update(parameters[i], {graph->state(slot)}, found[i], rate, {}, one, update, 1,
-                          0);
+    ops::optimizer_update(parameters[i], {graph->state(slot)}, found[i], rate, {}, one, {}, update,
+                          1, 0);
   }
   return graph;
 }

@@ -63,6 +63,7 @@ struct DeviceUpdateScalars {
   const float* rate = nullptr;         // times rate_factor
   const float* ok = nullptr;           // 0: nothing is changed; nullptr: always go on
   const float* coefficient = nullptr;  // on the gradient first; nullptr: 1
+  const std::int64_t* step = nullptr;  // the number of steps before this one; nullptr: 0
   double rate_factor = 1;
   double decay = 0;
 };
@@ -79,12 +80,14 @@ struct DeviceRows {
   // [count, width]; nullptr: 0 everywhere (momentum and decay alone)
   const float* gradient = nullptr;
   // Parameter and slots as they are stored: f32, or bf16 rounded stochastically by Philox(seed,
-  // step, global row, column) as ftrain/ops.h's RowUpdate says.
+  // step, global row, column) as RowUpdate (ftrain/ops/class_center.h) says.
   DType dtype = DType::f32;
   std::uint64_t seed = 0;
-  const std::int64_t* step = nullptr;  // on the device; bf16 alone
-  std::int64_t first_class = 0;        // the global row of the tensor's row 0
+  std::int64_t first_class = 0;  // the global row of the tensor's row 0
   bool packed = false;
+  // How often each row of the whole tensor was updated: goes up, and is the update's number in
+  // place of the step's. nullptr: rows are not counted.
+  float* row_steps = nullptr;
 };
 
 // A tensor with its slots and its gradient; `slots` is the host's array of tensors like

@@ -1,8 +1,8 @@
 // Optimizers: what a job's [optimizer] names.
 //
 // An optimizer hands out an Update: a payload with one function over a run of elements that serves
-// dense tensors and rows of class centers alike. Rate, clipping and the finite check are device
-// scalars, so they stand in UpdateScalars, not in the functor.
+// dense tensors and rows of class centers alike. Rate, clipping, the step's number and the finite
+// check are device scalars, so they stand in UpdateScalars, not in the functor.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,10 @@
 
 #include "ftrain/config/keys.h"
 #include "ftrain/graph/attributes.h"
+#include "ftrain/optimizer/update_formula.h"
 #include "ftrain/plugin/api.h"
 
 namespace ftrain {
-
-struct UpdateScalars {
-  double rate = 0;         // the schedule's rate times the tensor's factor
-  double decay = 0;        // the tensor's weight decay
-  double coefficient = 1;  // the gradient is multiplied with it first
-};
 
 // Updates `count` elements of a tensor and its slots in place.
 template <class T>
@@ -62,6 +57,10 @@ class FTRAIN_API Optimizer : public Configurable {
   // Names of the slots that each parameter has: {"momentum"}.
   virtual std::vector<std::string> slots() const = 0;
   virtual std::shared_ptr<const Update> update() const = 0;
+  // Whether UpdateScalars::step of a class center is the number of that row's own updates, which a
+  // state counts ("centers.weight.step"), instead of the step's. They differ where rows are
+  // sampled.
+  virtual bool counts_rows() const { return false; }
 
   // The policy of a backbone's parameter, and of the class centers.
   TensorPolicy policy(const std::string& parameter, std::size_t rank) const;

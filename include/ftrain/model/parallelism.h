@@ -93,14 +93,16 @@ class FTRAIN_API Parallelism : public Configurable {
   };
   static Shard shard(std::int64_t classes, std::int64_t rank, std::int64_t ranks);
   // The class centers' state, N(0, 0.01), as wide as the embedding, and its slots: stored in the
-  // embedding's type or bf16, in the device's memory or the host's.
+  // embedding's type or bf16, in the device's memory or the host's. row_steps: the number of each
+  // one's updates, where the optimizer wants it (Optimizer::counts_rows); else invalid.
   struct Centers {
     Value weight;
     std::vector<Value> slots;
+    Value row_steps;
   };
   Centers centers(const StepBuild& build, Value embedding, Shard shard) const;
-  // How class_center_update changes rows: the optimizer's, and how bf16 is rounded.
-  ops::RowUpdate row_update(const StepBuild& build) const;
+  // How class_center_update changes rows: the optimizer's, in this step, and how bf16 is rounded.
+  ops::RowUpdate row_update(const StepBuild& build, Value row_steps) const;
 };
 
 }  // namespace ftrain

@@ -19,7 +19,7 @@ namespace ftrain {
 //   class_center_forward   center_forward -> stats, inverse norms [, cosines]
 //   margin_loss            stats, norms, target -> loss, log_sum
 //   class_center_backward  center_pass up to `earlier` -> dweight, dfeatures
-//   class_center_update    center_pass, with `step` valid for bf16 -> dfeatures
+//   class_center_update    center_pass -> dfeatures; row_steps may be invalid
 //   sample_classes         labels, step -> rows
 namespace center_forward {
 inline constexpr std::size_t features = 0, norms = 1, labels = 2, weight = 3, target = 4, rows = 5;
@@ -27,7 +27,7 @@ inline constexpr std::size_t features = 0, norms = 1, labels = 2, weight = 3, ta
 namespace center_pass {
 inline constexpr std::size_t features = 0, norms = 1, labels = 2, weight = 3, target = 4,
                              log_sum = 5, inverse_norms = 6, rows = 7, cosines = 8, earlier = 9,
-                             rate = 10, ok = 11, step = 12, first_slot = 13;
+                             rate = 10, ok = 11, step = 12, row_steps = 13, first_slot = 14;
 }
 
 }  // namespace ftrain
@@ -81,10 +81,15 @@ struct RowUpdate {
   // A gradient of the weight from earlier samples of the step that is added to this one's before
   // the update: [C, D] (or [capacity, D] with `rows`), as class_center_backward gives it.
   Value earlier = {};
-  // Where the weight is bf16: results are rounded to it stochastically, by Philox(seed, step, row,
-  // column) of the global row, so that small updates are not lost. step: i64 scalar.
+  // i64 scalar, the number of steps before this one, skipped ones too; invalid: 0. Where the weight
+  // is bf16 it must be there: results are rounded to it stochastically, by Philox(seed, step, row,
+  // column) of the global row, so that small updates are not lost.
   Value step = {};
   std::uint64_t seed = 0;
+  // f32 [C], a state: how often each row was updated. The update's number is then the row's own,
+  // which goes up; a step with ok = 0 counts nothing. Invalid: the number is the step's. (Exact up
+  // to 2^24 updates of a row; an optimizer's corrections have long become 1 by then.)
+  Value row_steps = {};
 };
 FTRAIN_API Value class_center_update(Value features, Value norms, Value labels, Value weight,
                                      Value target, Value log_sum, const ClassStats& stats,

@@ -3,11 +3,9 @@
 //   #include "ftrain/optimizer/update_cuda.cuh"
 //   template const void* ftrain::device_update<Formula>();
 //
-// A formula is a small trivially copyable struct, which Update::functor points to:
-//   static constexpr int slots = 1;
-//   // One element and its slots, in place.
-//   FTRAIN_HD void step(float& weight, float& slot, ..., float gradient, float rate, float decay,
-//                       float coefficient) const;
+// Update::functor points to the formula (see ftrain/optimizer/update_formula.h). The step's scalars
+// lie on the device, so each thread prepares its own elements' step: tens of operations for 16 or
+// more elements.
 //
 // The kernels are bound by bytes: parameter, slots and gradient are read once, what changes is
 // written once, 16 bytes at a time where the tensor allows it.
@@ -26,6 +24,7 @@
 #include "ftrain/model/device_functions.h"
 #include "ftrain/ops/random.h"
 #include "ftrain/optimizer/device_update.h"
+#include "ftrain/optimizer/update_formula.h"
 
 namespace ftrain::cuda {
 
@@ -46,27 +45,16 @@ struct UpdatedRun {
   }
 };
 
-// The formula with the step's scalars, which lie on the device.
+// The formula, prepared.
 template <class Formula>
 struct UpdateStep {
-  Formula formula;
-  DeviceUpdateScalars scalars;
+  typename Formula::template Step<float> step;
   bool half_copies = false;  // copies are f16, else bf16
-  float rate = 0, decay = 0, coefficient = 1;
-
-  // False: nothing is to be changed.
-  __device__ bool read() {
-    if (scalars.ok != nullptr && *scalars.ok == 0) return false;
-    rate = static_cast<float>(static_cast<double>(*scalars.rate) * scalars.rate_factor);
-    decay = static_cast<float>(scalars.decay);
-    if (scalars.coefficient != nullptr) coefficient = *scalars.coefficient;
-    return true;
-  }
 
   template <std::size_t... s>
   __device__ void element(float& weight, float* slots, float gradient,
                           std::index_sequence<s...>) const {
-    formula.step(weight, slots[s]..., gradient, rate, decay, coefficient);
+    step(weight, slots[s]..., gradient);
   }
 
   __device__ void one(const UpdatedRun<Formula>& run, std::int64_t i) const {
@@ -134,6 +122,37 @@ struct UpdateStep {
   }
 };
 
+// What a launch is given: the formula, and where the step's scalars lie.
+template <class Formula>
+struct UpdateCall {
+  Formula formula;
+  DeviceUpdateScalars scalars;
+  bool half_copies = false;
+
+  // False: nothing is to be changed.
+  __device__ bool is_on() const { return scalars.ok == nullptr || *scalars.ok != 0; }
+  __device__ std::int64_t steps_before() const {
+    return scalars.step != nullptr ? *scalars.step : 0;
+  }
+  // Of the update of that number.
+  __device__ UpdateStep<Formula> prepare(std::int64_t number) const {
+    UpdateScalars known;
+    known.rate = static_cast<double>(*scalars.rate) * scalars.rate_factor;
+    known.decay = scalars.decay;
+    if (scalars.coefficient != nullptr) known.coefficient = *scalars.coefficient;
+    known.step = number;
+    return {formula.template prepare<float>(known), half_copies};
+  }
+  // Of a row, by the whole warp that has it. Counts the update where rows are counted.
+  __device__ UpdateStep<Formula> prepare(const DeviceRows& rows, std::int64_t row) const {
+    if (rows.row_steps == nullptr) return prepare(steps_before() + 1);
+    const float number = rows.row_steps[row] + 1;
+    __syncwarp();  // all have read it
+    if (threadIdx.x % 32 == 0) rows.row_steps[row] = number;
+    return prepare(static_cast<std::int64_t>(number));
+  }
+};
+
 // Tensors of one launch, as many as its parameters hold; each has blocks for parts of its elements.
 template <class Formula>
 struct UpdateTable {
@@ -146,8 +165,9 @@ struct UpdateTable {
 inline constexpr std::int64_t update_part = 8192;  // elements
 
 template <class Formula>
-__global__ void update_tensors(UpdateStep<Formula> step, UpdateTable<Formula> table) {
-  if (!step.read()) return;
+__global__ void update_tensors(UpdateCall<Formula> call, UpdateTable<Formula> table) {
+  if (!call.is_on()) return;
+  const UpdateStep<Formula> step = call.prepare(call.steps_before() + 1);
   const int block = static_cast<int>(blockIdx.x);
   int low = 0, high = table.tensors;  // first_block[low] <= block < first_block[high]
   while (high - low > 1) {
@@ -162,12 +182,13 @@ __global__ void update_tensors(UpdateStep<Formula> step, UpdateTable<Formula> ta
 
 // A warp has a row.
 template <class Formula>
-__global__ void update_rows(UpdateStep<Formula> step, UpdatedRun<Formula> tensor, DeviceRows rows) {
+__global__ void update_rows(UpdateCall<Formula> call, UpdatedRun<Formula> tensor, DeviceRows rows) {
   const std::int64_t i =
       static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
-  if (i >= rows.count || !step.read()) return;
+  if (i >= rows.count || !call.is_on()) return;
   const std::int64_t row = rows.rows != nullptr ? rows.rows[i] : rows.first + i;
   if (row < 0) return;
+  const UpdateStep<Formula> step = call.prepare(rows, row);
   const std::int64_t first = (rows.packed ? i : row) * rows.width;
   tensor.parameter += first;
   for (int s = 0; s < Formula::slots; ++s) tensor.slot[s] += first;
@@ -187,15 +208,16 @@ struct Bf16Tensors {
 // A warp has a row, a thread the neighbours that share a draw. A draw is about 100 integer
 // operations for 8 elements of a tensor, which is less time than their bytes take.
 template <class Formula>
-__global__ void update_bf16_rows(UpdateStep<Formula> step, Bf16Tensors<Formula> of,
+__global__ void update_bf16_rows(UpdateCall<Formula> call, Bf16Tensors<Formula> of,
                                  DeviceRows rows) {
   constexpr int each = RowRounding::each, tensors = Bf16Tensors<Formula>::count;
   const std::int64_t i =
       static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
-  if (i >= rows.count || !step.read()) return;
+  if (i >= rows.count || !call.is_on()) return;
   const std::int64_t row = rows.rows != nullptr ? rows.rows[i] : rows.first + i;
   if (row < 0) return;
-  const std::int64_t first = (rows.packed ? i : row) * rows.width, number = *rows.step;
+  const UpdateStep<Formula> step = call.prepare(rows, row);
+  const std::int64_t first = (rows.packed ? i : row) * rows.width, number = call.steps_before();
   for (std::int64_t d = threadIdx.x % 32 * each; d < rows.width; d += 32 * each) {
     const std::int64_t left = rows.width - d;
     const int here = left < each ? static_cast<int>(left) : each;
@@ -265,7 +287,7 @@ class UpdateDriver {
  private:
   static constexpr unsigned threads = 256;
 
-  static UpdateStep<Formula> step(const void* functor, const DeviceUpdateScalars& scalars) {
+  static UpdateCall<Formula> call(const void* functor, const DeviceUpdateScalars& scalars) {
     return {.formula = *static_cast<const Formula*>(functor), .scalars = scalars};
   }
 
@@ -278,7 +300,7 @@ class UpdateDriver {
   static void dense(const void* functor, const DeviceTensor* tensors, std::int64_t tensor_count,
                     const DeviceUpdateScalars& scalars, void* stream) {
     UpdateTable<Formula> table{};
-    UpdateStep<Formula> how = step(functor, scalars);
+    UpdateCall<Formula> how = call(functor, scalars);
     const auto flush = [&] {
       if (table.tensors == 0) return;
       launch(update_tensors<Formula>,
@@ -314,13 +336,13 @@ class UpdateDriver {
     const Grid grid{.blocks = blocks_for(rows.count, threads / 32), .threads = threads};
     auto* const on = static_cast<cudaStream_t>(stream);
     if (rows.dtype == DType::bf16) {
-      launch(update_bf16_rows<Formula>, grid, on, step(functor, scalars),
+      launch(update_bf16_rows<Formula>, grid, on, call(functor, scalars),
              bf16_tensors(parameter, slots, rows), rows);
       return;
     }
     float* of_slots[Formula::slots > 0 ? Formula::slots : 1];
     for (int s = 0; s < Formula::slots; ++s) of_slots[s] = static_cast<float*>(slots[s]);
-    launch(update_rows<Formula>, grid, on, step(functor, scalars),
+    launch(update_rows<Formula>, grid, on, call(functor, scalars),
            run(static_cast<float*>(parameter), of_slots, rows.gradient), rows);
   }
 

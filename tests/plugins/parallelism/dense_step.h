@@ -105,9 +105,10 @@ inline void logit(const Head& head, double cosine, bool own, double& value, doub
   }
 }
 
-// Updates weight and velocity in place.
-inline Result run(const Step& s, const Matrix& x, const std::vector<std::int64_t>& labels,
-                  Matrix& weight, Matrix& velocity) {
+// Updates weight in place: update(class, its gradient, its row) for every class that moves.
+template <class Update>
+Result run_with(const Step& s, const Matrix& x, const std::vector<std::int64_t>& labels,
+                Matrix& weight, const Update& update) {
   const auto n = static_cast<std::size_t>(s.batch), w = static_cast<std::size_t>(s.width),
              classes = static_cast<std::size_t>(s.classes);
   const Matrix xu = unit_rows(x, s.width, s.head.normalized);
@@ -143,12 +144,22 @@ inline Result run(const Step& s, const Matrix& x, const std::vector<std::int64_t
   through_rows(dw, weight, s.width, s.head.normalized);
   for (std::size_t c = 0; c < classes; ++c) {
     if (!s.in(static_cast<std::int64_t>(c)) && !s.all_rows) continue;
-    for (std::size_t i = c * w; i < (c + 1) * w; ++i) {
-      velocity[i] = s.momentum * velocity[i] + dw[i] + s.decay * weight[i];
-      weight[i] -= s.rate * velocity[i];
-    }
+    update(c, &dw[c * w], &weight[c * w]);
   }
   return result;
+}
+
+// By SGD: updates weight and velocity in place.
+inline Result run(const Step& s, const Matrix& x, const std::vector<std::int64_t>& labels,
+                  Matrix& weight, Matrix& velocity) {
+  const auto w = static_cast<std::size_t>(s.width);
+  return run_with(s, x, labels, weight, [&](std::size_t c, const double* gradient, double* row) {
+    for (std::size_t d = 0; d < w; ++d) {
+      double& v = velocity[c * w + d];
+      v = s.momentum * v + gradient[d] + s.decay * row[d];
+      row[d] -= s.rate * v;
+    }
+  });
 }
 
 }  // namespace ftrain::dense

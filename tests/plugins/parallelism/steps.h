@@ -97,14 +97,15 @@ struct TinyJob {
   std::string head = "plugin = \"cosface\"\nscale = 8.0\nmargin = 0.2";
   std::string parallelism = "plugin = \"model_parallel\"";
   double rate = 0.02, flip = 0.5;
-  std::string device = {}, optimizer = {};
+  std::string device = {}, optimizer = {};  // optimizer's keys
+  std::string optimizer_plugin = "sgd";
   std::optional<LossScaling> loss_scaling = {};  // as if the device asked for it
   bool overflows = false;                        // a step may be skipped
 
   std::string text() const {
     return "[device]\nplugin = \"cpu\"\nthreads = 1\nautotune = false\n" + device +
            "\n[backbone]\nplugin = \"tiny\"\n[head]\n" + head + "\n[parallelism]\n" + parallelism +
-           "\n[optimizer]\nplugin = \"sgd\"\n" + optimizer +
+           "\n[optimizer]\nplugin = \"" + optimizer_plugin + "\"\n" + optimizer +
            "\n[schedule]\nplugin = \"cosine\"\n[dataset]\nplugin = \"synthetic\"\n"
            "classes = 1000\nimage_size = 8\nflip = " +
            std::to_string(flip) + "\nbatch = " + std::to_string(batch) +
@@ -245,8 +246,9 @@ inline void run_tiny_rank(const TinyJob& job, const Job& source, int rank,
     if (entry.spec.rows == 0) {
       if (rank == 0) whole = values;
     } else {
-      whole.resize(static_cast<std::size_t>(entry.spec.rows * type.shape[1]));
-      std::copy(values.begin(), values.end(), whole.begin() + entry.spec.first_row * type.shape[1]);
+      const std::int64_t width = type.shape.rank() > 1 ? type.shape[1] : 1;
+      whole.resize(static_cast<std::size_t>(entry.spec.rows * width));
+      std::copy(values.begin(), values.end(), whole.begin() + entry.spec.first_row * width);
     }
   }
 }

@@ -9,6 +9,7 @@
 
 #include "ftrain/graph/graph.h"
 #include "ftrain/model/margin_head.h"
+#include "ftrain/ops/class_center.h"
 
 namespace ftrain::cpu {
 
@@ -17,23 +18,9 @@ namespace forward_input {
 enum : std::size_t { features, norms, labels, weight, target, rows };
 }
 namespace backward_input {
-enum : std::size_t {
-  features,
-  norms,
-  labels,
-  weight,
-  target,
-  log_sum,
-  inverse,
-  rows,
-  cosines,
-  earlier,
-  rate,
-  ok,
-  step,
-  slots
-};
-}
+using namespace center_pass;
+inline constexpr std::size_t inverse = inverse_norms, slots = first_slot;
+}  // namespace backward_input
 // Of class_center_backward's outputs; class_center_update has the features' gradient alone.
 namespace backward_output {
 enum : std::size_t { weight, features };

@@ -271,6 +271,13 @@ class Backward final : public Base {
   void apply(std::int64_t r, const std::vector<T>& gradient) {
     if (*in<T>(backward_input::ok) == T(0)) return;
     scalars_.rate = static_cast<double>(*in<float>(backward_input::rate)) * rate_factor_;
+    const auto* const step = in<std::int64_t>(backward_input::step);
+    auto* const row_steps = in<float>(backward_input::row_steps);
+    if (row_steps != nullptr) {
+      scalars_.step = count_update(row_steps, r);
+    } else if (step != nullptr) {
+      scalars_.step = *step + 1;
+    }
     if constexpr (std::is_same_v<T, float>) {
       if (bf16_) return (*bf16_)(inputs_, r, gradient.data(), *update_, scalars_, space_.data());
     }

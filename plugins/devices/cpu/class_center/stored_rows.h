@@ -42,6 +42,11 @@ const T* stored_row(const void* weight, bool bf16, std::int64_t r, std::int64_t 
   return static_cast<const T*>(weight) + r * width;
 }
 
+// The number of an update of row `row`, by the count of its earlier ones, which goes up.
+inline std::int64_t count_update(float* row_steps, std::int64_t row) {
+  return static_cast<std::int64_t>(++row_steps[row]);
+}
+
 // The row update of a class_center_update node on weight and slots in bf16. Threads: each has its
 // own `space`.
 class Bf16RowUpdate {

@@ -49,6 +49,9 @@ class Backward final : public TiledWalk {
       std::fill(unused, unused + (walk_.walked - used) * walk_.width, 0.0f);
     } else {
       scalars_.rate = static_cast<double>(*in<float>(backward_input::rate)) * rate_factor_;
+      const auto* const step = in<std::int64_t>(backward_input::step);
+      scalars_.step = step != nullptr ? *step + 1 : 1;
+      row_steps_ = in<float>(backward_input::row_steps);
       active_ = *in<float>(backward_input::ok) != 0.0f;
       slots_.clear();
       for (std::size_t i = backward_input::slots; i < inputs_.size(); ++i) {
@@ -164,8 +167,9 @@ class Backward final : public TiledWalk {
       functions_.row_gradients(sizes_, tile.rows + i, blocks, by_row_,
                                own.cosines + i * sizes_.padded, own.along + i,
                                fetches ? fetch : nullptr, own.gradient, stride_);
-      // Rows that stand one behind the other go at once.
-      const bool joined = !sampled_ && !walk_.bf16 && stride_ == walk_.width;
+      // Rows that stand one behind the other go at once, where one number is for all.
+      const bool joined =
+          !sampled_ && !walk_.bf16 && stride_ == walk_.width && row_steps_ == nullptr;
       for (std::int64_t j = 0; j < count; j += joined ? count : 1) {
         const std::int64_t position = tile.begin + i + j;
         finish(position, rows != nullptr ? rows[position] : position, own.gradient + j * stride_,
@@ -206,15 +210,17 @@ class Backward final : public TiledWalk {
 
   void update(std::int64_t row, const float* gradient, std::int64_t count, int thread) {
     if (!active_) return;
-    if (bf16_) {  // one row
-      (*bf16_)(inputs_, row, gradient, *update_, scalars_, space_.data() + bf16_->space() * thread);
+    UpdateScalars scalars = scalars_;
+    if (row_steps_ != nullptr) scalars.step = count_update(row_steps_, row);  // one row
+    if (bf16_) {                                                              // one row
+      (*bf16_)(inputs_, row, gradient, *update_, scalars, space_.data() + bf16_->space() * thread);
       return;
     }
     const std::int64_t first = row * walk_.width;
     float* slots[8];
     for (std::size_t i = 0; i < slots_.size(); ++i) slots[i] = slots_[i] + first;
     update_->f32(update_->functor, in<float>(backward_input::weight) + first, slots, gradient,
-                 count * walk_.width, scalars_);
+                 count * walk_.width, scalars);
   }
 
   // Rows that were not sampled move with gradient 0.
@@ -253,6 +259,7 @@ class Backward final : public TiledWalk {
   bool all_rows_ = false, active_ = true, sampled_, adds_;
   std::int64_t chunk_;
   std::vector<float*> slots_;
+  float* row_steps_ = nullptr;
   std::optional<Bf16RowUpdate> bf16_;
   std::vector<float> space_;  // of the above, of each thread
 };

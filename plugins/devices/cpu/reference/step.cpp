@@ -5,6 +5,7 @@
 
 #include "ftrain/model/optimizer.h"
 #include "ftrain/ops/random.h"
+#include "ftrain/ops/update.h"
 #include "plugins/devices/cpu/reference/plain.h"
 
 namespace ftrain::cpu {
@@ -73,19 +74,21 @@ auto update_loss_scale(const Node& node) {
 
 template <class T>
 auto optimizer_update(const Node& node) {
+  namespace in = update_operand;
   const Attributes& a = node.attributes;
-  constexpr std::size_t first_slot = 5;
-  const std::vector<T*> slots(node.inputs.size() - first_slot);
+  const std::vector<T*> slots(node.inputs.size() - in::first_slot);
   return [n = elements(node.input(0)), update = a.payload_pointer("update"),
           factor = a.number("rate_factor"), decay = a.number("decay"),
           slots = slots](const Buffers& at) mutable {
-    if (*at.input<T>(3) == T(0)) return;
-    for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = at.state<T>(first_slot + i);
-    const T* coefficient = at.input<T>(4);
-    const UpdateScalars scalars{double(*at.input<T>(2)) * factor, decay,
-                                coefficient ? double(*coefficient) : 1.0};
+    if (*at.input<T>(in::ok) == T(0)) return;
+    for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = at.state<T>(in::first_slot + i);
+    const T* coefficient = at.input<T>(in::coefficient);
+    const auto* step = at.input<std::int64_t>(in::step);
+    const UpdateScalars scalars{double(*at.input<T>(in::rate)) * factor, decay,
+                                coefficient ? double(*coefficient) : 1.0, step ? *step + 1 : 1};
     const auto& rule = static_cast<const Update&>(*update);
-    rule.function<T>()(rule.functor, at.state<T>(0), slots.data(), at.input<T>(1), n, scalars);
+    rule.function<T>()(rule.functor, at.state<T>(in::parameter), slots.data(),
+                       at.input<T>(in::gradient), n, scalars);
   };
 }
 

@@ -94,12 +94,11 @@ class SquaredNorm : public BoundKernel {
   std::vector<Chunk> chunks_;
 };
 
-// optimizer_update's inputs: parameter, gradient, rate, ok, coefficient (may be none), slots; those
-// of many: see ManyUpdates. The optimizer's own function does the arithmetic; here it is spread
-// over threads.
+// optimizer_update's inputs: see update_operand; those of many: see ManyUpdates. The optimizer's
+// own function does the arithmetic; here it is spread over threads.
 class OptimizerUpdate : public BoundKernel {
  public:
-  static constexpr std::size_t first_slot = 5, most_slots = 8;
+  static constexpr std::size_t most_slots = 8;
 
   OptimizerUpdate(const Node& node, const KernelEnvironment& environment)
       : BoundKernel(environment),
@@ -107,29 +106,33 @@ class OptimizerUpdate : public BoundKernel {
         rate_factor_(node.attributes.number("rate_factor")),
         decay_(node.attributes.number("decay")) {
     if (node.op == &ops::def::optimizer_update) {
-      slots_ = node.inputs.size() - first_slot;
-      rate_ = 2;
-      tensors_.push_back({0, 1, first_slot});
+      namespace at = update_operand;
+      slots_ = node.inputs.size() - at::first_slot;
+      scalars_at_ = {at::rate, at::ok, at::coefficient, at::step};
+      tensors_.push_back({at::parameter, at::gradient, at::first_slot});
       cut(0, node.input(0).shape.elements(), chunks_);
     } else {
       const ManyUpdates many(node);
       slots_ = many.slots;
+      scalars_at_ = {many.rate, many.ok, many.coefficient, many.step};
       for (std::size_t t = 0; t < many.tensors; ++t) {
         const std::size_t parameter = many.parameter(t);
         tensors_.push_back({parameter, parameter + 1, parameter + 2});
         cut(t, node.input(parameter).shape.elements(), chunks_);
       }
     }
-    clipped_ = node.inputs[rate_ + 2].valid();
+    clipped_ = node.inputs[scalars_at_.coefficient].valid();
+    numbered_ = node.inputs[scalars_at_.step].valid();
   }
 
   void launch() override {
-    if (*input(rate_ + 1) == 0) return;
+    if (*input(scalars_at_.ok) == 0) return;
     const auto& update = static_cast<const Update&>(*update_);
     UpdateScalars scalars;
-    scalars.rate = *input(rate_) * rate_factor_;
+    scalars.rate = *input(scalars_at_.rate) * rate_factor_;
     scalars.decay = decay_;
-    if (clipped_) scalars.coefficient = *input(rate_ + 2);
+    if (clipped_) scalars.coefficient = *input(scalars_at_.coefficient);
+    if (numbered_) scalars.step = 1 + *static_cast<const std::int64_t*>(inputs_[scalars_at_.step]);
     parallel_for(static_cast<std::int64_t>(chunks_.size()), threads(), [&](std::int64_t i) {
       const Chunk& c = chunks_[static_cast<std::size_t>(i)];
       const Tensor& tensor = tensors_[c.tensor];
@@ -147,11 +150,15 @@ class OptimizerUpdate : public BoundKernel {
   struct Tensor {
     std::size_t parameter, gradient, slots;
   };
+  struct Scalars {
+    std::size_t rate, ok, coefficient, step;
+  };
   std::shared_ptr<const Payload> update_;
-  std::size_t slots_ = 0, rate_ = 0;  // ok and coefficient follow the rate
+  std::size_t slots_ = 0;
+  Scalars scalars_at_{};
   std::vector<Tensor> tensors_;
   std::vector<Chunk> chunks_;
-  bool clipped_ = false;
+  bool clipped_ = false, numbered_ = false;
   double rate_factor_, decay_;
 };
 
@@ -163,15 +170,17 @@ std::string refuse_norm(const Node& node, const KernelEnvironment&) {
 }
 
 std::string refuse_update(const Node& node, const KernelEnvironment&) {
-  if (node.inputs.size() > OptimizerUpdate::first_slot + OptimizerUpdate::most_slots) {
+  namespace at = update_operand;
+  if (node.inputs.size() > at::first_slot + OptimizerUpdate::most_slots) {
     return "too many slots";
   }
-  const TensorType& parameter = node.input(0);
+  const TensorType& parameter = node.input(at::parameter);
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    if (!node.inputs[i].valid()) continue;
+    if (!node.inputs[i].valid() || i == at::step) continue;
     if (node.input(i).dtype != DType::f32) return "only f32";
-    const bool tensor = i < 2 || i >= OptimizerUpdate::first_slot;
-    if (tensor && node.input(i).layout != parameter.layout) return "operands in different layouts";
+    if (at::is_tensor(i) && node.input(i).layout != parameter.layout) {
+      return "operands in different layouts";
+    }
   }
   return {};
 }

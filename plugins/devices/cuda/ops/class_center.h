@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "ftrain/model/device_functions.h"
+#include "ftrain/ops/class_center.h"
 #include "plugins/devices/cuda/ops/node_kernel.h"
 #include "plugins/devices/cuda/ops/tile_product.h"
 
@@ -21,23 +22,9 @@ namespace forward_input {
 enum : std::size_t { features, norms, labels, weight, target, rows };
 }
 namespace backward_input {
-enum : std::size_t {
-  features,
-  norms,
-  labels,
-  weight,
-  target,
-  log_sum,
-  inverse,
-  rows,
-  cosines,
-  earlier,
-  rate,
-  ok,
-  step,
-  slots
-};
-}
+using namespace center_pass;
+inline constexpr std::size_t inverse = inverse_norms, slots = first_slot;
+}  // namespace backward_input
 
 // Cuts arrays off one piece of scratch, one after another. Without a beginning it only counts.
 class Scratch {

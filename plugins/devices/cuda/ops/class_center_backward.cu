@@ -133,10 +133,11 @@ struct Backward {
     DeviceUpdateScalars now = scalars;
     now.rate = at.input<float>(in::rate);
     now.ok = at.input<float>(in::ok);
+    now.step = at.input<std::int64_t>(in::step);
+    rows_of.row_steps = at.state<float>(in::row_steps);
     if (walk.bf16) {
       rows_of.dtype = DType::bf16;
       rows_of.seed = seed;
-      rows_of.step = at.input<std::int64_t>(in::step);
       rows_of.first_class = walk.first_class;
     }
     static_cast<const DeviceUpdate*>(update->cuda)

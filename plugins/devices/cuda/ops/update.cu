@@ -2,15 +2,15 @@
 #include "core/compile/merge_updates.h"
 #include "ftrain/model/device_functions.h"
 #include "ftrain/model/optimizer.h"
+#include "ftrain/ops/update.h"
 #include "plugins/devices/cuda/ops/node_kernel.h"
 #include "plugins/devices/cuda/ops/running.h"
 
 namespace ftrain::cuda {
 namespace {
 
-// ---- optimizer_update. Inputs: parameter, gradient, rate, ok, coefficient (may be missing),
-// slots...
-constexpr std::size_t first_slot = 5;
+// ---- optimizer_update
+namespace in = update_operand;
 
 const DeviceUpdate* device_functions(const Node& node) {
   return static_cast<const DeviceUpdate*>(node.attributes.payload<Update>("update").cuda);
@@ -24,10 +24,9 @@ std::string refuse_functions(const Node& node) {
 
 std::string refuse_update(const Node& node, const KernelEnvironment& environment) {
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    if (!node.inputs[i].valid()) continue;
+    if (!node.inputs[i].valid() || i == in::step) continue;
     if (node.input(i).dtype != DType::f32) return "is for f32 only, not " + node.input(i).text();
-    const bool tensor = i < 2 || i >= first_slot;
-    if (tensor && node.input(i).layout != node.input(0).layout) {
+    if (in::is_tensor(i) && node.input(i).layout != node.input(0).layout) {
       return "wants one order, not both " + node.input(0).text() + " and " + node.input(i).text();
     }
   }
@@ -37,22 +36,23 @@ std::string refuse_update(const Node& node, const KernelEnvironment& environment
 
 std::unique_ptr<Kernel> make_update(const Node& node, const KernelEnvironment& environment) {
   const Attributes& a = node.attributes;
-  std::vector<float*> slots(node.inputs.size() - first_slot);
+  std::vector<float*> slots(node.inputs.size() - in::first_slot);
   return kernel_of(environment,
                    [n = elements(node.input(0)), payload = a.payload_pointer("update"),
                     functions = device_functions(node), factor = a.number("rate_factor"),
                     decay = a.number("decay"),
                     slots = std::move(slots)](const Buffers& at, cudaStream_t stream) mutable {
                      for (std::size_t s = 0; s < slots.size(); ++s)
-                       slots[s] = at.state<float>(first_slot + s);
-                     const DeviceTensor tensor{.parameter = at.state<float>(0),
+                       slots[s] = at.state<float>(in::first_slot + s);
+                     const DeviceTensor tensor{.parameter = at.state<float>(in::parameter),
                                                .slots = slots.data(),
-                                               .gradient = at.input<float>(1),
+                                               .gradient = at.input<float>(in::gradient),
                                                .count = n};
                      functions->dense(static_cast<const Update&>(*payload).functor, &tensor, 1,
-                                      {.rate = at.input<float>(2),
-                                       .ok = at.input<float>(3),
-                                       .coefficient = at.input<float>(4),
+                                      {.rate = at.input<float>(in::rate),
+                                       .ok = at.input<float>(in::ok),
+                                       .coefficient = at.input<float>(in::coefficient),
+                                       .step = at.input<std::int64_t>(in::step),
                                        .rate_factor = factor,
                                        .decay = decay},
                                       stream);
@@ -64,7 +64,7 @@ std::unique_ptr<Kernel> make_update(const Node& node, const KernelEnvironment& e
 std::string refuse_many(const Node& node, const KernelEnvironment&) {
   const ManyUpdates many(node);
   for (std::size_t i = 0; i < many.parameter(many.tensors); ++i) {
-    if (!node.inputs[i].valid()) continue;
+    if (!node.inputs[i].valid() || i == many.step) continue;
     if (node.input(i).dtype != DType::f32) return "is for f32 only, not " + node.input(i).text();
   }
   for (std::size_t t = 0; t < many.tensors; ++t) {
@@ -111,9 +111,10 @@ std::unique_ptr<Kernel> make_many(const Node& node, const KernelEnvironment& env
         }
         functions->dense(static_cast<const Update&>(*payload).functor, tensors.data(),
                          static_cast<std::int64_t>(tensors.size()),
-                         {.rate = at.input<float>(0),
-                          .ok = at.input<float>(1),
-                          .coefficient = at.input<float>(2),
+                         {.rate = at.input<float>(many.rate),
+                          .ok = at.input<float>(many.ok),
+                          .coefficient = at.input<float>(many.coefficient),
+                          .step = at.input<std::int64_t>(many.step),
                           .rate_factor = factor,
                           .decay = decay},
                          stream);

@@ -124,12 +124,13 @@ class Pass {
     return values;
   }
 
-  // Inputs: parameter, gradient, rate, ok, coefficient (may be missing), slots...
   void update(const Node& node) {
-    const Value kept = copy_of(node.inputs[0]);
+    namespace at = update_operand;
+    const Value kept = copy_of(node.inputs[at::parameter]);
     if (!kept.valid()) return copy(node);
     const std::vector<Value> in = now(node.inputs);
-    emit({{in[0], in[1], {in.begin() + 5, in.end()}, kept}}, in[2], in[4], in[3], node);
+    emit({{in[at::parameter], in[at::gradient], {in.begin() + at::first_slot, in.end()}, kept}},
+         {in[at::rate], in[at::coefficient], in[at::ok], in[at::step]}, node);
   }
 
   void update_many(const Node& node) {
@@ -143,12 +144,15 @@ class Pass {
                          {at + 2, at + 2 + static_cast<std::ptrdiff_t>(many.slots)},
                          copy_of(node.inputs[many.parameter(t)])});
     }
-    emit(tensors, in[0], in[2], in[1], node);
+    emit(tensors, {in[many.rate], in[many.coefficient], in[many.ok], in[many.step]}, node);
   }
 
-  void emit(const std::vector<TensorUpdate>& tensors, Value rate, Value coefficient, Value ok,
-            const Node& like) {
-    optimizer_update_many(tensors, rate, coefficient, ok, like.attributes.payload_pointer("update"),
+  struct Scalars {
+    Value rate, coefficient, ok, step;
+  };
+  void emit(const std::vector<TensorUpdate>& tensors, const Scalars& scalars, const Node& like) {
+    optimizer_update_many(tensors, scalars.rate, scalars.coefficient, scalars.ok, scalars.step,
+                          like.attributes.payload_pointer("update"),
                           like.attributes.number("rate_factor"), like.attributes.number("decay"));
   }
 

@@ -17,7 +17,12 @@ struct OnDevice {
 inline OnDevice momentum_on_device;
 inline OnDevice margin_on_device[2][2];  // [plain_others][normal]
 
-// v <- 0.9 v + (coefficient g + decay p); p <- p - rate v
+// What makes an update another one by its number: 1 the first time.
+FTRAIN_HD inline double divisor_of_step(std::int64_t step) {
+  return static_cast<double>(1 + (step - 1) % 4);
+}
+
+// v <- 0.9 v + (coefficient g + decay p); p <- p - rate / divisor_of_step v
 class MomentumUpdate : public Update {
  public:
   MomentumUpdate() {
@@ -32,10 +37,11 @@ class MomentumUpdate : public Update {
   template <class T>
   static void step(const void*, T* parameter, T* const* slots, const T* gradient,
                    std::int64_t count, const UpdateScalars& s) {
+    const T rate = T(s.rate / divisor_of_step(s.step));
     for (std::int64_t i = 0; i < count; ++i) {
       const T g = T(s.coefficient) * gradient[i] + T(s.decay) * parameter[i];
       slots[0][i] = T(0.9) * slots[0][i] + g;
-      parameter[i] -= T(s.rate) * slots[0][i];
+      parameter[i] -= rate * slots[0][i];
     }
   }
 };

@@ -112,7 +112,7 @@ TEST(Layouts, ReadAStateAgainAfterItsWrite) {
               ops::matmul(ops::reshape(w, {32, 288}), ops::reshape(w, {32, 288}), false, true));
   const Value one = ops::constant(graph, 1);
   ops::optimizer_update(w, {m}, ops::conv2d_weight_grad(y, x, shape, {.padding = 1}), one, {}, one,
-                        std::make_shared<TestMomentum>(), 1, 0);
+                        {}, std::make_shared<TestMomentum>(), 1, 0);
   graph.fetch("after",
               ops::matmul(ops::reshape(w, {32, 288}), ops::reshape(w, {32, 288}), true, false));
   Tensors fast = run_steps(*open_device(), graph);

@@ -71,6 +71,14 @@ class CaseGraph {
                       }});
     return value;
   }
+  // A state of whole numbers in f32, whatever the graph's type.
+  Value counts(std::int64_t rows) {
+    const Value value = graph.state({.name = next_name(), .type = {DType::f32, Shape{rows}}});
+    fills_.push_back({value, [](std::mt19937& random) {
+                        return static_cast<double>(std::uniform_int_distribution(0, 6)(random));
+                      }});
+    return value;
+  }
   // Exactly these.
   Value list(const std::vector<std::int64_t>& values, DType type = DType::i64) {
     const Value value =

@@ -38,7 +38,8 @@ OpCase norm(const std::string& name, Shape shape, std::int64_t groups) {
 
 // Both walks over the class centers, with the dense gradient and with the update in place.
 OpCase class_centers(const std::string& name, bool plain_others, bool normalized, bool sampled,
-                     bool all_rows, bool keep_cosines = false, bool adds = false) {
+                     bool all_rows, bool keep_cosines = false, bool adds = false,
+                     bool counts_rows = false) {
   return {"class centers " + name, [=](CaseGraph& g) {
             constexpr std::int64_t batch = 5, width = 24, classes = 37, first = 11;
             const ops::ClassCenters c{std::make_shared<TestMargin>(plain_others, normalized), first,
@@ -65,6 +66,8 @@ OpCase class_centers(const std::string& name, bool plain_others, bool normalized
                                        stats, rows, c, earlier.weight);
             ops::RowUpdate update{std::make_shared<MomentumUpdate>(), 1.5, 0.01, all_rows};
             if (adds) update.earlier = earlier.weight;
+            if (adds != counts_rows) update.step = g.integer(2);
+            if (counts_rows) update.row_steps = g.counts(classes);
             ops::class_center_update(features, n.norms, labels, weight, target, loss.log_sum, stats,
                                      rows, {slot}, g.scalar(0.1), g.scalar(1), c, update);
             return Outputs{};
@@ -268,11 +271,11 @@ std::vector<OpCase> step_rows() {
          const auto update = std::make_shared<MomentumUpdate>();
          const Shape s{16, 3, 5};
          ops::optimizer_update(g.state(s), {g.state(s)}, g.fixed(s), g.scalar(0.1), g.scalar(0.5),
-                               g.scalar(1), update, 2, 0.01);
+                               g.scalar(1), g.integer(6), update, 2, 0.01);
          ops::optimizer_update(g.state(s), {g.state(s)}, g.fixed(s), g.scalar(0.1), {}, g.scalar(1),
-                               update, 1, 0);
+                               {}, update, 1, 0);
          ops::optimizer_update(g.state(s), {g.state(s)}, g.fixed(s), g.scalar(0.1), {}, g.scalar(0),
-                               update, 1, 0.01);
+                               {}, update, 1, 0.01);
          return Outputs{};
        }},
       {"optimizer_update of many",
@@ -282,10 +285,10 @@ std::vector<OpCase> step_rows() {
          };
          for (const double ok : {1, 0}) {
            optimizer_update_many({tensor({16, 3, 5}), tensor({7}), tensor({130, 130})},
-                                 g.scalar(0.1), g.scalar(0.5), g.scalar(ok),
+                                 g.scalar(0.1), g.scalar(0.5), g.scalar(ok), g.integer(6),
                                  std::make_shared<MomentumUpdate>(), 2, 0.01);
          }
-         optimizer_update_many({tensor({3})}, g.scalar(0.1), {}, g.scalar(1),
+         optimizer_update_many({tensor({3})}, g.scalar(0.1), {}, g.scalar(1), {},
                                std::make_shared<MomentumUpdate>(), 2, 0);
          return Outputs{};
        }},
@@ -298,6 +301,9 @@ std::vector<OpCase> step_rows() {
       class_centers("sampled, with kept cosines", false, true, true, false, true),
       class_centers("on top of earlier ones", true, true, false, false, true, true),
       class_centers("sampled, on top of earlier ones", true, true, true, true, false, true),
+      class_centers("whole, counted by rows", true, true, false, false, false, false, true),
+      class_centers("sampled, counted by rows", true, true, true, false, false, true, true),
+      class_centers("all updated, counted by rows", false, true, true, true, false, false, true),
       {"slice_rows",
        [](CaseGraph& g) {
          ops::slice_rows(g.fixed({7, 3, 5}), 2, 3);

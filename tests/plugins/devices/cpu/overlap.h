@@ -109,8 +109,8 @@ inline std::unique_ptr<Graph> training_step(const char* backbone_keys, std::int6
     StateSpec slot = graph->state_of(parameters[i])->spec;
     slot.role = StateSpec::Role::slot;
     slot.name += ".momentum";
-    ops::optimizer_update(parameters[i], {graph->state(slot)}, summed[i], rate, {}, ok, update, 1,
-                          0);
+    ops::optimizer_update(parameters[i], {graph->state(slot)}, summed[i], rate, {}, ok, {}, update,
+                          1, 0);
   }
   for (const auto& write : build.at_end) write(ok);
   return graph;

@@ -116,7 +116,7 @@ struct Updates {
       const Value parameter = state(name, {size});
       const double decay = i % 2 == 0 ? 0.1 : 0;
       ops::optimizer_update(parameter, {state(name + ".momentum", {size})},
-                            input(name + ".gradient", {size}), rate, coefficient, ok, update, 1,
+                            input(name + ".gradient", {size}), rate, coefficient, ok, {}, update, 1,
                             decay);
       if (++i == 5) graph.fetch("scaled", ops::scale(parameter, 2));
     }

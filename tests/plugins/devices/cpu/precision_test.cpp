@@ -85,7 +85,8 @@ void write_a_state(Graph& graph) {
   const Value count = graph.state({.name = "count", .type = {DType::f32, {}}});
   const Value slot = graph.state(
       {.role = StateSpec::Role::slot, .name = "count.momentum", .type = {DType::f32, {}}});
-  ops::optimizer_update(count, {slot}, one, one, {}, one, std::make_shared<TestMomentum>(), 1, 0);
+  ops::optimizer_update(count, {slot}, one, one, {}, one, {}, std::make_shared<TestMomentum>(), 1,
+                        0);
 }
 
 TEST(LowerPrecision, EvaluationsStayInF32) {

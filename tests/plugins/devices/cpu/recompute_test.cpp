@@ -50,8 +50,8 @@ std::unique_ptr<Graph> training_step(const char* text, std::int64_t batch, std::
     StateSpec slot = graph->state_of(parameters[i])->spec;
     slot.role = StateSpec::Role::slot;
     slot.name += ".momentum";
-    ops::optimizer_update(parameters[i], {graph->state(slot)}, found[i], rate, {}, one, update, 1,
-                          0);
+    ops::optimizer_update(parameters[i], {graph->state(slot)}, found[i], rate, {}, one, {}, update,
+                          1, 0);
   }
   for (const auto& write : build.at_end) write(one);
   return graph;
@@ -144,7 +144,7 @@ TEST(Recompute, AWrittenParameterIsReadOnce) {
   const Value loss = ops::mean(ops::conv2d(y, weight, {.padding = 1}));
   graph.fetch("loss", loss);
   const Value one = ops::constant(graph, 1);
-  ops::optimizer_update(gamma, {}, gamma, one, {}, one, std::make_shared<TestMomentum>(), 1, 0);
+  ops::optimizer_update(gamma, {}, gamma, one, {}, one, {}, std::make_shared<TestMomentum>(), 1, 0);
   const Seed seed{loss, one};
   const Value target[] = {weight};
   graph.fetch("gradient", gradients(graph, {&seed, 1}, target)[0]);

@@ -152,8 +152,8 @@ inline void build_step(Graph& graph, bool training, std::int64_t batch = 4) {
     StateSpec slot = graph.state_of(parameters[i])->spec;
     slot.role = StateSpec::Role::slot;
     slot.name += ".momentum";
-    ops::optimizer_update(parameters[i], {graph.state(slot)}, found[i], rate, {}, one, update, 1,
-                          0);
+    ops::optimizer_update(parameters[i], {graph.state(slot)}, found[i], rate, {}, one, {}, update,
+                          1, 0);
   }
 }
 

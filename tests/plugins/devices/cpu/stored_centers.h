@@ -20,7 +20,7 @@ namespace ftrain::cpu {
 struct StoredCase {
   std::int64_t batch = 21, width = 37, classes = 301;
   bool bf16 = false, host = false;
-  bool sampled = false, all_rows = false, keep = false, slots = true;
+  bool sampled = false, all_rows = false, keep = false, slots = true, counted = false;
   std::int64_t first = 3;  // the global number of row 0
   float ok = 1;
 
@@ -30,7 +30,7 @@ struct StoredCase {
   std::string text() const {
     return std::string(bf16 ? "bf16" : "f32") + (host ? " host" : "") + " width " +
            std::to_string(width) + (sampled ? " sampled" : "") + (all_rows ? " all rows" : "") +
-           (keep ? " kept" : "") + (slots ? "" : " without slots");
+           (keep ? " kept" : "") + (slots ? "" : " without slots") + (counted ? " counted" : "");
   }
 };
 
@@ -55,6 +55,8 @@ inline StoredResults run_stored(const StoredCase& c, const KernelList& kernels,
   const Value weight = state("weight");
   std::vector<Value> slots;
   if (c.slots) slots.push_back(state("slot"));
+  Value row_steps;
+  if (c.counted) row_steps = graph.state({.name = "steps", .type = {DType::f32, {c.classes}}});
   const Value rate = graph.input("rate", {DType::f32, {}});
   const Value ok = graph.input("ok", {DType::f32, {}});
   const Value step = graph.input("step", {DType::i64, {}});
@@ -83,8 +85,9 @@ inline StoredResults run_stored(const StoredCase& c, const KernelList& kernels,
        .decay = 0.01,
        .all_rows = c.all_rows,
        .earlier = dense.weight,
-       .step = c.bf16 ? step : Value(),
-       .seed = c.seed});
+       .step = step,
+       .seed = c.seed,
+       .row_steps = row_steps});
 
   GraphRunner runner(graph, kernels, environment, only);
   if (launch) runner.launch = launch;
@@ -104,6 +107,11 @@ inline StoredResults run_stored(const StoredCase& c, const KernelList& kernels,
   };
   runner.set(weight, stored(3, 0.3f));
   if (c.slots) runner.set(slots[0], stored(4, 0.01f));
+  if (c.counted) {
+    std::vector<float> counts(static_cast<std::size_t>(c.classes));
+    for (std::size_t i = 0; i < counts.size(); ++i) counts[i] = static_cast<float>(i % 5);
+    runner.set(row_steps, counts);
+  }
   runner.set(rate, {0.1f});
   runner.set(ok, {c.ok});
   runner.set_bytes(step, &c.step);
@@ -119,6 +127,7 @@ inline StoredResults run_stored(const StoredCase& c, const KernelList& kernels,
                         {"weight", runner.get(weight)}};
   if (c.keep) results["cosines"] = runner.get(stats.cosines);
   if (c.slots) results["slot"] = runner.get(slots[0]);
+  if (c.counted) results["steps"] = runner.get(row_steps);
   return results;
 }
 
@@ -168,6 +177,10 @@ inline std::vector<StoredCase> stored_cases() {
   cases.push_back({.width = 40, .slots = false});
   cases.push_back({.classes = 5});
   cases.push_back({.sampled = true, .all_rows = true, .ok = 0});
+  cases.push_back({.counted = true});
+  cases.push_back({.width = 64, .sampled = true, .counted = true});
+  cases.push_back({.sampled = true, .all_rows = true, .counted = true});
+  cases.push_back({.sampled = true, .all_rows = true, .counted = true, .ok = 0});
   return cases;
 }
 

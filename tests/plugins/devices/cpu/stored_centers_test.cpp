@@ -53,6 +53,34 @@ TEST(StoredCenters, InBf16AreF32ButForTheRounding) {
   }
 }
 
+// Once in a step, whatever is sampled, and not where the step is skipped.
+TEST(StoredCenters, CountTheUpdatesOfEachRow) {
+  for (const auto& [only, isa] : {std::pair{"plain", std::string()}, {"", best_isa()}}) {
+    for (StoredCase c : stored_cases()) {
+      if (!c.counted) continue;
+      SCOPED_TRACE(c.text() + " " + only + (c.ok != 0 ? "" : " skipped"));
+      const auto margin = std::make_shared<TestMargin>(true, true);
+      const auto run = [&] {
+        return run_stored(c, kernels(), {.threads = 2, .isa = isa}, only, margin, update_of(c));
+      };
+      const StoredResults counted = run();
+      c.counted = false;
+      const StoredResults by_step = run();
+      for (std::int64_t row = 0, chosen = 0; row < c.classes; ++row) {
+        const bool drawn = row == chosen;
+        if (drawn) chosen += 1 + row % 3;
+        const bool moves = c.ok != 0 && (drawn || !c.sampled || c.all_rows);
+        const auto at = static_cast<std::size_t>(row);
+        EXPECT_EQ(counted.at("steps")[at], static_cast<float>(row % 5 + (moves ? 1 : 0))) << row;
+        // The step's number divides the rate by 4, and so does that of every fifth row.
+        const auto first = static_cast<std::size_t>(row * c.width);
+        const bool same = counted.at("weight")[first] == by_step.at("weight")[first];
+        EXPECT_EQ(same, !moves || row % 5 == 3) << row;
+      }
+    }
+  }
+}
+
 TEST(StoredCenters, InBf16AreWalkedInTiles) {
   Graph graph;
   const Value features = graph.input("features", {DType::f32, {2, 4}});

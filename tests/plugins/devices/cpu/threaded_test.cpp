@@ -91,7 +91,7 @@ TEST(ThreadedOps, UpdatesEqualThePlainLoopAndObeyOk) {
     const Value rate = graph.input("rate", {DType::f32, Shape{}});
     const Value ok = graph.input("ok", {DType::f32, Shape{}});
     const Value clip = graph.input("clip", {DType::f32, Shape{}});
-    ops::optimizer_update(w, {v}, gradient, rate, clipped ? clip : Value(), ok,
+    ops::optimizer_update(w, {v}, gradient, rate, clipped ? clip : Value(), ok, {},
                           std::make_shared<Momentum>(), 2.0, 0.01);
     GraphRunner runner(graph, kernels(), {.threads = 2, .isa = {}}, kernel);
     runner.set(w, random_values(count, 1));
