@@ -169,6 +169,10 @@ void restore_state(StateStore& store, CheckpointReader& checkpoint, const StateS
       if (const auto rows = rows_of(stored, spec.name)) take(stored, *rows);
     }
   }
+  if (stored_rows == 0 && spec.rows > 0) {
+    throw DataError(where + ": holds no tensor '" + spec.name +
+                    "'; resume with the [optimizer] that it was trained with");
+  }
   if (filled != shape[0] || stored_rows != spec.rows) {
     throw DataError(where + ": tensor '" + spec.name + "' has " + std::to_string(stored_rows) +
                     " rows, this job has " + std::to_string(spec.rows) +

@@ -8,6 +8,7 @@
 
 #include "ftrain/model/device_functions.h"
 #include "ftrain/optimizer/device_update.h"
+#include "plugins/optimizers/adamw.h"
 #include "plugins/optimizers/sgd.h"
 
 namespace ftrain::cuda {
@@ -23,7 +24,8 @@ class CudaUpdate : public testing::Test {
     return made;
   }
   void step(float& weight, float& velocity, float gradient) const {
-    formula_.step(weight, velocity, gradient, 0.2f, 0.01f, coefficient_);
+    formula_.prepare<float>({.rate = 0.2, .decay = 0.01, .coefficient = coefficient_})(
+        weight, velocity, gradient);
   }
   static void expect_close(const Floats& got, const Floats& expected) {
     ASSERT_EQ(got.size(), expected.size());
@@ -150,6 +152,85 @@ TEST_F(CudaUpdate, OfRowsLeavesTheOthers) {
         expect_close(weight, expected);
         expect_close(velocity, expected_velocity);
       }
+    }
+  }
+}
+
+class CudaAdamW : public CudaUpdate {
+ protected:
+  // On the host, of the update of that number.
+  AdamW::Step<float> prepared(std::int64_t number) const {
+    return formula_.prepare<float>(
+        {.rate = 0.2, .decay = 0.01, .coefficient = coefficient_, .step = number});
+  }
+  DeviceUpdateScalars scalars() const {
+    DeviceUpdateScalars made = scalars_;
+    made.step = &before_;
+    return made;
+  }
+
+  const AdamW formula_{0.9, 0.99, 1e-3};
+  const DeviceUpdate& table_ = *static_cast<const DeviceUpdate*>(device_update<AdamW>());
+  std::int64_t before_ = 0;
+};
+
+TEST_F(CudaAdamW, IsTheFormulaStepByStep) {
+  const std::int64_t count = 9000;  // two blocks, the second cut
+  Floats weight = drawn(count), mean(weight.size(), 0), square(weight.size(), 0);
+  Floats want = weight, want_mean = mean, want_square = square;
+  for (; before_ < 3; ++before_) {
+    const Floats gradient = drawn(count);
+    const auto step = prepared(before_ + 1);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      step(want[i], want_mean[i], want_square[i], gradient[i]);
+    }
+    float* const slots[] = {mean.data(), square.data()};
+    const DeviceTensor tensor{weight.data(), slots, gradient.data(), count};
+    table_.dense(&formula_, &tensor, 1, scalars(), nullptr);
+    expect_close(weight, want);
+    expect_close(mean, want_mean);
+    expect_close(square, want_square);
+  }
+}
+
+TEST_F(CudaAdamW, OfRowsGoesByTheStepOrByEachRowsOwnCount) {
+  const std::vector<std::int32_t> listed{3, -1, 29, 0, 7, 8, 9, -1, 20, 12};
+  const auto count = static_cast<std::int64_t>(listed.size());
+  constexpr std::int64_t width = 24;
+  before_ = 6;
+  for (const bool counted : {false, true}) {
+    for (const float ok : {1.0f, 0.0f}) {
+      SCOPED_TRACE(std::string(counted ? "counted" : "by the step") + (ok == 0 ? ", skipped" : ""));
+      ok_ = ok;
+      Floats weight = drawn(30 * width), mean = drawn(30 * width), square = drawn(30 * width);
+      for (float& x : square) x = std::abs(x);
+      const Floats gradient = drawn(count * width);
+      Floats steps(30), want = weight, want_mean = mean, want_square = square;
+      for (std::size_t row = 0; row < steps.size(); ++row) steps[row] = static_cast<float>(row % 4);
+      Floats want_steps = steps;
+      for (std::size_t i = 0; i < listed.size() && ok != 0; ++i) {
+        if (listed[i] < 0) continue;
+        const auto row = static_cast<std::size_t>(listed[i]);
+        const auto step =
+            prepared(counted ? static_cast<std::int64_t>(want_steps[row] + 1) : before_ + 1);
+        if (counted) want_steps[row] += 1;
+        for (std::size_t k = 0; k < width; ++k) {
+          const std::size_t at = row * width + k;
+          step(want[at], want_mean[at], want_square[at], gradient[i * width + k]);
+        }
+      }
+      void* const slots[] = {mean.data(), square.data()};
+      table_.rows(&formula_, weight.data(), slots, 2,
+                  {.count = count,
+                   .width = width,
+                   .rows = listed.data(),
+                   .gradient = gradient.data(),
+                   .row_steps = counted ? steps.data() : nullptr},
+                  scalars(), nullptr);
+      expect_close(weight, want);
+      expect_close(mean, want_mean);
+      expect_close(square, want_square);
+      EXPECT_EQ(steps, want_steps);
     }
   }
 }

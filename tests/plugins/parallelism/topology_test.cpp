@@ -124,8 +124,9 @@ class TopologyTest : public testing::Test {
         if (whole.empty()) whole = values;
         EXPECT_EQ(whole, values) << spec.name << " differs between ranks";
       } else {
-        whole.resize(static_cast<std::size_t>(spec.rows * shape[1]));
-        std::copy(values.begin(), values.end(), whole.begin() + spec.first_row * shape[1]);
+        const std::int64_t width = shape.rank() > 1 ? shape[1] : 1;
+        whole.resize(static_cast<std::size_t>(spec.rows * width));
+        std::copy(values.begin(), values.end(), whole.begin() + spec.first_row * width);
       }
     }
   }
@@ -220,6 +221,30 @@ TEST_F(TopologyTest, RunsGoOnInBf16AndBack) {
   EXPECT_EQ(train(topology, "run", {stop, bf16}).states, want);
   const States later = train(topology, "run", {"run.stop_at=4", bf16}).states;
   EXPECT_EQ(train(topology, "run", {"run.stop_at=4"}).states, later);
+}
+
+// AdamW's means and the number of each class center's updates.
+TEST_F(TopologyTest, CountedRowsGoOnOnAnyNumberOfRanks) {
+  const std::vector<std::string> adamw{"optimizer.plugin=adamw", "optimizer.center_steps=row",
+                                       "parallelism.sample_rate=0.2"};
+  const auto until = [&](std::int64_t stop) {
+    std::vector<std::string> sets = adamw;
+    sets.push_back("run.stop_at=" + std::to_string(stop));
+    return sets;
+  };
+  const Topology topology{"partial_fc", 3};
+  const Outcome whole = train(topology, "whole", adamw);
+  const States half = train(topology, "parts", until(5)).states;
+  const std::vector<float>& counts = half.at("centers.weight.step");
+  EXPECT_EQ(counts.size(), 23u);
+  EXPECT_NE(*std::min_element(counts.begin(), counts.end()),
+            *std::max_element(counts.begin(), counts.end()));
+  for (const Topology& other : {Topology{"partial_fc", 1}, Topology{"partial_fc", 4}}) {
+    EXPECT_EQ(train(other, "parts", until(5)).states, half);
+  }
+  const Outcome rest = train(topology, "parts", adamw);
+  ASSERT_EQ(rest.loss.size(), 4u);
+  EXPECT_EQ(rest.states, whole.states);
 }
 
 // A velocity that no step wants is not asked for.
