@@ -3,5 +3,6 @@
 #pragma once
 
 #include "ftrain/model/optimizer.h"
-#include "ftrain/optimizer/device_update.h"
+#include "ftrain/optimizer/update_cpu.h"
+#include "ftrain/optimizer/update_formula.h"
 #include "ftrain/plugin.h"

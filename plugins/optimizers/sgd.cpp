@@ -1,7 +1,6 @@
 #include "plugins/optimizers/sgd.h"
 
-#include "ftrain/optimizer/update_cpu.h"
-#include "ftrain/plugin.h"
+#include "ftrain/optimizer.h"
 
 namespace {
 

@@ -13,7 +13,7 @@
 
 #include "ftrain/config/keys.h"
 #include "ftrain/graph/attributes.h"
-#include "ftrain/optimizer/update_formula.h"
+#include "ftrain/model/update_scalars.h"
 #include "ftrain/plugin/api.h"
 
 namespace ftrain {
