@@ -140,6 +140,12 @@ std::string Program::text() const {
 
 std::string Program::kernels_text() const {
   std::string text;
+  for (const Decomposed& node : decomposed) {
+    text += node.op + (node.name.empty() ? "" : " '" + node.name + "'") + ": by its decomposition";
+    if (node.refused.empty()) text += "; the device has no kernel of that op";
+    for (const auto& [name, reason] : node.refused) text += "; not " + name + ": " + reason;
+    text += "\n";
+  }
   for (std::size_t i = 0; i < kernels.size(); ++i) {
     if (kernels[i].def == nullptr) continue;
     const Node& node = graph->node(static_cast<std::int32_t>(i));

@@ -59,6 +59,11 @@ KernelChoice KernelList::choose(const Node& node, const KernelEnvironment& envir
                             : ": the device has none named '" + std::string(only) + "'";
   }
   for (const auto& [name, reason] : choice.refused) message += "; " + name + ": " + reason;
+  if (only.empty() && node.op->decomposition == nullptr) {
+    message +=
+        "; nor is the op made of plainer ones: its definition may name a decomposition, or a "
+        "plugin may bring a kernel (Registry::add_kernel) and the job load it ([plugins] load)";
+  }
   throw DeviceError(message);
 }
 

@@ -3,10 +3,11 @@
 
 #include <memory>
 
+#include "core/compile/compiler.h"
 #include "plugins/devices/cuda/cublaslt/cublas.h"
 #include "plugins/devices/cuda/cudnn/cudnn.h"
 #include "plugins/devices/cuda/ops/kernels.h"
-#include "plugins/devices/cuda/rewrite/rewrite.h"
+#include "plugins/devices/cuda/rewrite/target.h"
 
 namespace ftrain::cuda {
 
@@ -41,9 +42,10 @@ inline const Kernels& kernels() {
   return made;
 }
 
-inline Rewritten rewritten(const Graph& graph, const RewriteOptions& options = {},
+inline Rewritten rewritten(const Graph& graph, const TargetOptions& options = {},
                            const StateStore* store = nullptr) {
-  return rewrite(graph, kernels().list, kernels().environment, store, options);
+  CudaTarget target(kernels().list, kernels().context, kernels().context, nullptr, options);
+  return rewrite_graph(graph, target, store);
 }
 
 }  // namespace ftrain::cuda

@@ -103,7 +103,7 @@ std::vector<const Node*> nodes_of(const Graph& graph, std::string_view op) {
 
 class WorkingCopiesOf : public testing::TestWithParam<DType> {
  protected:
-  WorkingCopies copies(const Network& of) const {
+  Rewritten copies(const Network& of) const {
     return add_working_copies(*merge_updates(*lower_precision(*network(of), GetParam())));
   }
 };

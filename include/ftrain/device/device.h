@@ -1,9 +1,9 @@
 // Hardware that compiles a graph and runs it.
 //
-// A Device rewrites a graph for itself (layouts, fusions), chooses kernels, and compiles programs
-// against a StateStore: the resident tensors of one rank, shared by the training and the evaluation
-// program. Ownership: programs, executables and stores must not outlive their device. Threads: one
-// rank, one thread. Failure: DeviceError.
+// A Device offers kernels and tells core's compiler what is particular to it (target.h), and binds
+// compiled programs to a StateStore: the resident tensors of one rank, shared by the training and
+// the evaluation program. Ownership: programs, executables and stores must not outlive their
+// device. Threads: one rank, one thread. Failure: DeviceError.
 #pragma once
 
 #include <cstddef>
@@ -18,22 +18,33 @@
 #include "ftrain/device/communicator.h"
 #include "ftrain/device/kernel.h"
 #include "ftrain/device/plan.h"
+#include "ftrain/device/target.h"
 #include "ftrain/graph/graph.h"
 
 namespace ftrain {
 
-// A graph as a device will run it: rewritten, planned, its kernels chosen. Prints itself.
+// A node in whose place the ops that it is made of stand, because no kernel does it.
+struct Decomposed {
+  std::string op, name;
+  std::vector<std::pair<std::string, std::string>> refused;  // kernel name, reason
+};
+
+// A graph as a device will run it: rewritten, planned, its kernels chosen and made. Prints itself.
 struct FTRAIN_API Program {
   std::unique_ptr<Graph> graph;
   Plan plan;
   std::vector<KernelChoice> kernels;  // by node; leaves and views have none
+  // The chosen kernels themselves, made once: an executable binds them.
+  std::vector<std::unique_ptr<Kernel>> instances;
+  std::vector<Decomposed> decomposed;
   // By node: depends on states alone and is done once until Executable::refresh(), its outputs
   // kept. Empty: none.
   std::vector<bool> kept;
   // One line a node: outputs, op, kernel, shapes, arena offsets.
   std::string text() const;
   // One line a kernel choice: node, op, chosen kernel, its time and the losers' where that was
-  // measured, refused ones with reasons.
+  // measured, refused ones with reasons. Before them the nodes that are done by their
+  // decompositions.
   std::string kernels_text() const;
 };
 
@@ -103,6 +114,9 @@ class FTRAIN_API Device : public Configurable {
   virtual void open(int local_rank, int local_ranks) = 0;
   virtual std::string summary() const = 0;  // "CPU AMD EPYC, 2 threads, avx512, oneDNN 2.6.3"
   virtual const KernelList& kernels() const = 0;
+  // One more kernel, of a plugin: after open() and before anything is prepared. It competes with
+  // the device's own by its priority.
+  virtual void add_kernel(const KernelDef& def) = 0;
 
   // Whether gradients of the backbone are to be made of a loss that is scaled up, because what they
   // lie in has too few exponents for them (fp16), and how. Known after configure().
@@ -116,12 +130,16 @@ class FTRAIN_API Device : public Configurable {
   virtual void repeat(std::string_view choices) { static_cast<void>(choices); }
 
   virtual std::unique_ptr<StateStore> make_store() = 0;
-  // Rewrites, chooses kernels and plans, without allocating tensors. States that `store` (may be
-  // null) already holds keep their layout.
-  virtual Program prepare(const Graph& graph, const StateStore* store,
-                          Communicator* communicator) = 0;
-  // Resident memory of this process that the compiled program takes beside its plan: kernels' code
-  // and tables, threads. Measured by making it; nothing is run.
+  // What the compiler is told for that program, as core wrote it.
+  virtual std::unique_ptr<CompileTarget> target(const Graph& program,
+                                                Communicator* communicator) = 0;
+  // Rewrites, makes kernels and plans, without allocating tensors: core/compile/compiler.h. States
+  // that `store` (may be null) already holds keep their layout. `communicator` must outlive the
+  // program.
+  Program prepare(const Graph& graph, const StateStore* store, Communicator* communicator);
+  // Resident memory of this process that a program which was prepared takes in addition once it is
+  // compiled, beside its plan: kernels' tables, threads. Measured by binding its kernels to no
+  // memory, so such a program is not to be compiled any more; nothing is run.
   virtual std::size_t overhead_bytes(const Program& program);
   // Allocates, adds missing states to the store (zeroed: the caller initialises them) and binds.
   virtual std::unique_ptr<Executable> compile(Program program, StateStore& store,

@@ -125,9 +125,9 @@ class ScaledDevice final : public Device {
   const KernelList& kernels() const override { return inner_->kernels(); }
   std::optional<LossScaling> loss_scaling() const override { return scaling_; }
   std::unique_ptr<StateStore> make_store() override { return inner_->make_store(); }
-  Program prepare(const Graph& graph, const StateStore* store,
-                  Communicator* communicator) override {
-    return inner_->prepare(graph, store, communicator);
+  void add_kernel(const KernelDef& def) override { inner_->add_kernel(def); }
+  std::unique_ptr<CompileTarget> target(const Graph& program, Communicator* communicator) override {
+    return inner_->target(program, communicator);
   }
   std::unique_ptr<Executable> compile(Program program, StateStore& store,
                                       Communicator* communicator) override {

@@ -5,26 +5,14 @@
 #include <algorithm>
 
 #include "core/base/process.h"
-#include "core/compile/cached.h"
-#include "core/compile/fuse.h"
-#include "core/compile/merge_updates.h"
-#include "core/compile/overlap.h"
-#include "core/compile/passes.h"
-#include "core/compile/precision.h"
-#include "core/compile/recompute.h"
 #include "ftrain/base/error.h"
 #include "ftrain/base/log.h"
-#include "ftrain/graph/opdef.h"
 #include "plugins/devices/cpu/device/executable.h"
 #include "plugins/devices/cpu/device/kernels.h"
-#include "plugins/devices/cpu/device/layout.h"
 #include "plugins/devices/cpu/device/store.h"
+#include "plugins/devices/cpu/device/target.h"
 #include "plugins/devices/cpu/device/threads.h"
 #include "plugins/devices/cpu/onednn/onednn.h"
-#include "plugins/devices/cpu/rewrite/depthwise.h"
-#include "plugins/devices/cpu/rewrite/fold.h"
-#include "plugins/devices/cpu/rewrite/layouts.h"
-#include "plugins/devices/cpu/tune/tuner.h"
 #include "plugins/devices/cpu/winograd/winograd.h"
 
 namespace ftrain::cpu {
@@ -98,6 +86,12 @@ void CpuDevice::open(int local_rank, int local_ranks) {
   add_class_center_kernels(kernels_);
 }
 
+// The reference is plain loops alone: of others it takes what it has no loop for.
+void CpuDevice::add_kernel(const KernelDef& def) {
+  if (kernel_choice == "reference" && !kernels_.of(def.op).empty()) return;
+  kernels_.add(def);
+}
+
 std::string CpuDevice::summary() const {
   const dnnl_version_t* version = dnnl::version();
   return "CPU " + processor().name + ", " + std::to_string(threads_) +
@@ -131,66 +125,22 @@ std::unique_ptr<StateStore> CpuDevice::make_store() {
   return std::make_unique<Store>(threads_);
 }
 
-Program CpuDevice::prepare(const Graph& graph, const StateStore* store,
-                           Communicator* communicator) {
+std::unique_ptr<CompileTarget> CpuDevice::target(const Graph&, Communicator* communicator) {
   omp_set_num_threads(threads_);
-  const KernelEnvironment environment = this->environment(communicator);
-  Program program;
-  program.graph = remove_dead(*merge_common(graph));
-  if (kernel_choice != "reference") {
-    program.graph = fold(*program.graph, environment);
-    program.graph = ftrain::recompute(*program.graph, recompute);
-  }
-  if (options_.bf16) program.graph = lower_precision(*program.graph, DType::bf16);
-  if (kernel_choice != "reference") {
-    program.graph = remove_dead(*assign_layouts(*program.graph, kernels_, environment, store));
-    program.graph = fuse_depthwise(*program.graph);
-    program.graph = remove_dead(*fuse(*program.graph, takes_fused_norms));
-    program.graph = merge_updates(*program.graph);
-  }
-  if (overlaps(communicator)) program.graph = advance_collectives(*program.graph);
-  if (kernel_choice != "reference") program.kept = kept_nodes(*program.graph);
-  const std::vector<bool> lasting = lasting_nodes(*program.graph, program.kept);
-
-  Tuner tuner(kernels_, environment, repeated_);
-  const auto nodes = static_cast<std::size_t>(program.graph->size());
-  program.kernels.resize(nodes);
-  std::vector<std::size_t> scratch(nodes, 0);
-  std::vector<int> overwrites(nodes, -1);
-  for (std::size_t n = 0; n < nodes; ++n) {
-    const Node& node = program.graph->node(static_cast<std::int32_t>(n));
-    if (node.op->leaf || node.op->view) continue;
-    program.kernels[n] = autotune && kernel_choice != "reference"
-                             ? tuner.choose(node)
-                             : kernels_.choose(node, environment);
-    // compile() makes the kernel again; oneDNN's cache keeps the costly part.
-    const std::unique_ptr<Kernel> kernel = program.kernels[n].def->make(node, environment);
-    scratch[n] = kernel->scratch_bytes();
-    overwrites[n] = kernel->overwrites();
-  }
-  used_.insert(tuner.used().begin(), tuner.used().end());
-  const std::vector<std::int32_t> busy =
-      overlaps(communicator) ? first_waits(*program.graph) : std::vector<std::int32_t>();
-  program.plan = plan_memory(
-      *program.graph,
-      {.scratch = [&](const Node& node) { return scratch[static_cast<std::size_t>(node.index)]; },
-       .overwrites =
-           [&](const Node& node) { return overwrites[static_cast<std::size_t>(node.index)]; },
-       .keep =
-           [&](const Node& node) {
-             return !lasting.empty() && lasting[static_cast<std::size_t>(node.index)];
-           },
-       .busy_until =
-           [&](const Node& node) {
-             return busy.empty() ? node.index : busy[static_cast<std::size_t>(node.index)];
-           }});
-  return program;
+  const bool reference = kernel_choice == "reference";
+  CompileOptions options;
+  options.rewrite = !reference;
+  options.recompute = recompute;
+  if (options_.bf16) options.narrow = DType::bf16;
+  options.overlap = overlaps(communicator);
+  return std::make_unique<CpuTarget>(kernels_, environment(communicator), std::move(options),
+                                     autotune && !reference, repeated_, used_);
 }
 
 std::size_t CpuDevice::overhead_bytes(const Program& program) {
   omp_set_num_threads(threads_);
   const std::size_t before = memory_bytes();
-  const std::vector<std::unique_ptr<Kernel>> kernels = bound_nowhere(program, environment(nullptr));
+  bind_nowhere(program);
 #pragma omp parallel
   {
     volatile int here = omp_get_thread_num();  // the threads stand from now on
@@ -204,8 +154,8 @@ std::unique_ptr<Executable> CpuDevice::compile(Program program, StateStore& stor
                                                Communicator* communicator) {
   omp_set_num_threads(threads_);
   pin_threads(pin, local_rank_, local_ranks_, threads_);
-  return std::make_unique<CpuExecutable>(std::move(program), static_cast<Store&>(store),
-                                         environment(communicator), overlaps(communicator));
+  return std::make_unique<CpuExecutable>(std::move(program), static_cast<Store&>(store), threads_,
+                                         overlaps(communicator));
 }
 
 }  // namespace ftrain::cpu

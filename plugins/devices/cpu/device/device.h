@@ -20,10 +20,11 @@ class CpuDevice final : public Device {
   void open(int local_rank, int local_ranks) override;
   std::string summary() const override;
   const KernelList& kernels() const override { return kernels_; }
+  void add_kernel(const KernelDef& def) override;
   std::string choices() const override;
   void repeat(std::string_view choices) override;
   std::unique_ptr<StateStore> make_store() override;
-  Program prepare(const Graph& graph, const StateStore* store, Communicator* communicator) override;
+  std::unique_ptr<CompileTarget> target(const Graph& program, Communicator* communicator) override;
   std::size_t overhead_bytes(const Program& program) override;
   std::unique_ptr<Executable> compile(Program program, StateStore& store,
                                       Communicator* communicator) override;
@@ -46,7 +47,7 @@ class CpuDevice final : public Device {
 
   KernelList kernels_;
   KernelOptions options_;
-  Answers repeated_, used_;  // measured before, and what prepare() took
+  Answers repeated_, used_;  // measured before, and what programs took
   int threads_ = 1, local_rank_ = 0, local_ranks_ = 1;
   std::string isa_;
 };

@@ -26,27 +26,22 @@ Value find(const std::vector<Graph::Named>& list, std::string_view name, const c
 
 }  // namespace
 
-std::vector<std::unique_ptr<Kernel>> bound_nowhere(const Program& program,
-                                                   const KernelEnvironment& environment) {
-  std::vector<std::unique_ptr<Kernel>> kernels;
+void bind_nowhere(const Program& program) {
   alignas(64) static char nowhere[64];
   for (std::int32_t i = 0; i < program.graph->size(); ++i) {
     const Node& node = program.graph->node(i);
-    const KernelDef* def = program.kernels[static_cast<std::size_t>(i)].def;
+    Kernel* const kernel = program.instances[static_cast<std::size_t>(i)].get();
     // Ranks meet in a collective, and there are none here.
-    if (def == nullptr || is_collective(node)) continue;
-    kernels.push_back(def->make(node, environment));
+    if (kernel == nullptr || is_collective(node)) continue;
     std::vector<void*> inputs;
     for (const Value& input : node.inputs) inputs.push_back(input.valid() ? nowhere : nullptr);
     const std::vector<void*> outputs(node.outputs.size(), nowhere);
-    kernels.back()->bind(inputs, outputs, nowhere);
+    kernel->bind(inputs, outputs, nowhere);
   }
-  return kernels;
 }
 
-CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironment& environment,
-                             bool overlap)
-    : program_(std::move(program)), store_(store), threads_(environment.threads) {
+CpuExecutable::CpuExecutable(Program program, Store& store, int threads, bool overlap)
+    : program_(std::move(program)), store_(store), threads_(threads) {
   const Graph& graph = *program_.graph;
   // Inputs are resident beside the states.
   input_offsets_.resize(static_cast<std::size_t>(graph.size()));
@@ -62,9 +57,8 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
     const auto n = static_cast<std::size_t>(i);
-    const KernelDef* def = program_.kernels[n].def;
-    if (def == nullptr) continue;
-    std::unique_ptr<Kernel> kernel = def->make(node, environment);
+    Kernel* const kernel = program_.instances[n].get();
+    if (kernel == nullptr) continue;
     std::vector<void*> inputs, outputs;
     for (const Value& input : node.inputs) {
       inputs.push_back(input.valid() ? address(input) : nullptr);
@@ -74,7 +68,7 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
     }
     kernel->bind(inputs, outputs, arena_ + program_.plan.scratch[n].offset);
     Launch& launch = launches_.emplace_back();
-    launch.kernel = std::move(kernel);
+    launch.kernel = kernel;
     launch.node = i;
     launch.kept = !program_.kept.empty() && program_.kept[n];
     if (overlap && is_collective(node)) {
@@ -86,7 +80,7 @@ CpuExecutable::CpuExecutable(Program program, Store& store, const KernelEnvironm
   find_waits();
   std::vector<Kernel*> collectives;
   for (const Launch& launch : launches_) {
-    if (launch.release > 0) collectives.push_back(launch.kernel.get());
+    if (launch.release > 0) collectives.push_back(launch.kernel);
   }
   thread_ = std::make_unique<CollectiveThread>(std::move(collectives));
 }

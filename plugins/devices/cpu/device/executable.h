@@ -15,16 +15,13 @@
 
 namespace ftrain::cpu {
 
-// The program's kernels as an executable has them, but for collectives, at addresses that are not
-// to be used.
-std::vector<std::unique_ptr<Kernel>> bound_nowhere(const Program& program,
-                                                   const KernelEnvironment& environment);
+// Binds the program's kernels, but for collectives, to addresses that are not to be used.
+void bind_nowhere(const Program& program);
 
 class CpuExecutable final : public Executable {
  public:
-  // `environment` lives on in the kernels that keep its communicator. `overlap`: collectives run
-  // beside the kernels.
-  CpuExecutable(Program program, Store& store, const KernelEnvironment& environment, bool overlap);
+  // `overlap`: collectives run beside the kernels.
+  CpuExecutable(Program program, Store& store, int threads, bool overlap);
 
   const Program& program() const override { return program_; }
   void write(std::string_view input, const void* data) override;
@@ -48,7 +45,7 @@ class CpuExecutable final : public Executable {
   std::vector<std::size_t> input_offsets_;     // by node; inputs alone
   // In order; `kept`: done only when stale.
   struct Launch {
-    std::unique_ptr<Kernel> kernel;
+    Kernel* kernel = nullptr;  // the program's
     std::int32_t node = 0;
     bool kept = false;
     std::size_t waits = 0;    // for that many of the collectives beside

@@ -4,15 +4,13 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "core/compile/cached.h"
-#include "core/compile/overlap.h"
 #include "core/compile/tuning_cache.h"
 #include "ftrain/base/error.h"
 #include "ftrain/base/log.h"
 #include "ftrain/graph/opdef.h"
 #include "plugins/devices/cuda/device/executable.h"
 #include "plugins/devices/cuda/device/store.h"
-#include "plugins/devices/cuda/rewrite/rewrite.h"
+#include "plugins/devices/cuda/rewrite/target.h"
 #include "plugins/devices/cuda/runtime/check.h"
 
 namespace ftrain::cuda {
@@ -168,45 +166,14 @@ std::unique_ptr<StateStore> CudaDevice::make_store() {
   return std::make_unique<Store>(machine());
 }
 
-Program CudaDevice::prepare(const Graph& graph, const StateStore* store,
-                            Communicator* communicator) {
-  const KernelEnvironment environment{.threads = 1,
-                                      .isa = {},
-                                      .communicator = communicator,
-                                      .device = &machine().context_of(graph)};
-  Rewritten rewritten = rewrite(graph, kernels_, environment, store,
-                                {.precision = precision == "auto" ? "fp32" : precision,
-                                 .recompute = recompute,
-                                 .advance = overlaps(communicator)});
-  Program program;
-  program.graph = std::move(rewritten.graph);
-  program.kept = std::move(rewritten.kept);
-  const std::vector<bool> lasting = lasting_nodes(*program.graph, program.kept);
-  const auto nodes = static_cast<std::size_t>(program.graph->size());
-  program.kernels.resize(nodes);
-  std::vector<std::size_t> scratch(nodes, 0);
-  std::vector<int> overwrites(nodes, -1);
-  for (std::size_t n = 0; n < nodes; ++n) {
-    const Node& node = program.graph->node(static_cast<std::int32_t>(n));
-    if (node.op->leaf || node.op->view) continue;
-    program.kernels[n] = kernels_.choose(node, environment);
-    // compile() makes the kernel again; the libraries keep the costly part.
-    const std::unique_ptr<Kernel> kernel = program.kernels[n].def->make(node, environment);
-    scratch[n] = kernel->scratch_bytes();
-    overwrites[n] = kernel->overwrites();
-  }
-  const std::vector<std::int32_t> busy =
-      overlaps(communicator) ? first_waits(*program.graph) : std::vector<std::int32_t>();
-  const auto at = [](const Node& node) { return static_cast<std::size_t>(node.index); };
-  program.plan = plan_memory(
-      *program.graph,
-      {.alignment = alignment,
-       .scratch = [&](const Node& node) { return scratch[at(node)]; },
-       .overwrites = [&](const Node& node) { return overwrites[at(node)]; },
-       .keep = [&](const Node& node) { return !lasting.empty() && lasting[at(node)]; },
-       .busy_until = [&](const Node& node) { return busy.empty() ? node.index : busy[at(node)]; },
-       .host_apart = true});
-  return program;
+std::unique_ptr<CompileTarget> CudaDevice::target(const Graph& program,
+                                                  Communicator* communicator) {
+  const Machine& m = machine();
+  return std::make_unique<CudaTarget>(
+      kernels_, m.context_of(program), m.beside, communicator,
+      TargetOptions{.precision = precision == "auto" ? "fp32" : precision,
+                    .recompute = recompute,
+                    .advance = overlaps(communicator)});
 }
 
 std::size_t CudaDevice::overhead_bytes(const Program& program) {

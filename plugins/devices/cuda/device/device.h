@@ -19,11 +19,12 @@ class CudaDevice final : public Device {
   void open(int local_rank, int local_ranks) override;
   std::string summary() const override;
   const KernelList& kernels() const override { return kernels_; }
+  void add_kernel(const KernelDef& def) override { kernels_.add(def); }
   std::optional<LossScaling> loss_scaling() const override;
   std::string choices() const override;
   void repeat(std::string_view choices) override;
   std::unique_ptr<StateStore> make_store() override;
-  Program prepare(const Graph& graph, const StateStore* store, Communicator* communicator) override;
+  std::unique_ptr<CompileTarget> target(const Graph& program, Communicator* communicator) override;
   std::size_t overhead_bytes(const Program& program) override;
   std::unique_ptr<Executable> compile(Program program, StateStore& store,
                                       Communicator* communicator) override;

@@ -51,7 +51,7 @@ CudaExecutable::CudaExecutable(Program program, Store& store, Machine& machine,
   inputs_ = store_.add(program_.graph->states(), places_.bytes);
   arena_ = store_.workspace(program_.plan.arena_bytes);
   uploads_ = std::make_unique<Uploads>(machine_, waiter_, places_.places, inputs_, places_.bytes);
-  make_launches(communicator, options.overlap);
+  make_launches(options.overlap);
   find_waits();
   place_fetches();
   if (waiter_.through_host()) check_host_calls_meet(machine_, *communicator);
@@ -65,13 +65,12 @@ CudaExecutable::~CudaExecutable() {
   }
 }
 
-void CudaExecutable::make_launches(Communicator* communicator, bool overlap) {
+void CudaExecutable::make_launches(bool overlap) {
   const Graph& graph = *program_.graph;
   for (std::int32_t i = 0; i < graph.size(); ++i) {
     const Node& node = graph.node(i);
     const auto n = static_cast<std::size_t>(i);
-    const KernelDef* def = program_.kernels[n].def;
-    if (def == nullptr) continue;
+    if (program_.instances[n] == nullptr) continue;
     const bool kept = !program_.kept.empty() && program_.kept[n];
     Launch launch;
     launch.node = i;
@@ -79,11 +78,7 @@ void CudaExecutable::make_launches(Communicator* communicator, bool overlap) {
       beside_.emplace_back().node = i;
       launch.beside = beside_.size();
     }
-    launch.kernel = def->make(
-        node, {.threads = 1,
-               .isa = {},
-               .communicator = communicator,
-               .device = launch.beside > 0 ? &machine_.beside : &machine_.context_of(graph)});
+    launch.kernel = program_.instances[n].get();
     std::vector<void*> inputs, outputs;
     for (const Value& input : node.inputs) {
       inputs.push_back(input.valid() ? address(input) : nullptr);

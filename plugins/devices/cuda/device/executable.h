@@ -53,7 +53,7 @@ class CudaExecutable final : public Executable {
 
  private:
   struct Launch {
-    std::unique_ptr<Kernel> kernel;
+    Kernel* kernel = nullptr;  // the program's
     std::int32_t node = 0;
     std::size_t waits = 0;   // for that many of the collectives beside
     std::size_t beside = 0;  // one of those: its number, from 1
@@ -67,7 +67,7 @@ class CudaExecutable final : public Executable {
     char* copy = nullptr;  // that every run makes in the host's memory; null: none, it is large
   };
 
-  void make_launches(Communicator* communicator, bool overlap);
+  void make_launches(bool overlap);
   void find_waits();
   void place_fetches();
   char* address(Value value) const;

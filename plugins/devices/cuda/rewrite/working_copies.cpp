@@ -35,7 +35,7 @@ class Pass {
  public:
   explicit Pass(const Graph& old) : old_(old), rebuild_(old) {}
 
-  WorkingCopies run() {
+  Rewritten run() {
     find_weights();
     for (std::int32_t i = 0; i < old_.size(); ++i) {
       const Node& node = old_.node(i);
@@ -48,7 +48,7 @@ class Pass {
       else
         copy(node);
     }
-    WorkingCopies made{rebuild_.finish(), {}};
+    Rewritten made{rebuild_.finish(), {}};
     if (copies_.empty()) return made;
     made.kept.resize(static_cast<std::size_t>(made.graph->size()), false);
     for (const auto& [weight, value] : copies_) {
@@ -166,7 +166,7 @@ class Pass {
 
 }  // namespace
 
-WorkingCopies add_working_copies(const Graph& graph) {
+Rewritten add_working_copies(const Graph& graph) {
   if (writes_states(graph)) return Pass(graph).run();
   std::unique_ptr<Graph> same = remove_dead(graph);
   std::vector<bool> kept = kept_nodes(*same);

@@ -11,18 +11,11 @@
 // Works behind layouts, fusions and merge_updates: copies lie in the weight's own order.
 #pragma once
 
-#include <memory>
-#include <vector>
-
+#include "ftrain/device/target.h"
 #include "ftrain/graph/graph.h"
 
 namespace ftrain::cuda {
 
-struct WorkingCopies {
-  std::unique_ptr<Graph> graph;
-  std::vector<bool> kept;  // Program::kept of that graph: by node, or empty
-};
-
-WorkingCopies add_working_copies(const Graph& graph);
+Rewritten add_working_copies(const Graph& graph);
 
 }  // namespace ftrain::cuda
