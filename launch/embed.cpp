@@ -44,7 +44,7 @@ struct Network {
 
   void compile() {
     Device& device = *assembly.device;
-    device.open(0, 1);
+    assembly.open_device(0, 1);
     const auto graph = evaluation_graph(assembly, assembly.verify.batch);
     width = graph->fetches()[0].value.shape()[1];
     store = device.make_store();

@@ -129,7 +129,7 @@ void StepPlan::prepare() {
   const auto hosts = take(read_hosts(assembly.launch.hosts, ranks, "[launch] hosts: "), ranks);
   const int here = hosts.empty() ? ranks : hosts[0].slots;
   AbsentRanks others(ranks);
-  assembly.device->open(0, here);
+  assembly.open_device(0, here);
   const auto step = training_graph(assembly, classes, 0, ranks);
   training = assembly.device->prepare(*step, nullptr, ranks > 1 ? &others : nullptr);
   if (assembly.pair_sets.empty()) return;

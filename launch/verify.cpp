@@ -41,7 +41,7 @@ int verify_command(const Words& words) {
   Weights weights(line, a.folder() / "checkpoints", nullptr);
   for (NamedPairs& set : a.pair_sets) set.pairs->open(set.file, a.seed());
 
-  a.device->open(0, 1);
+  a.open_device(0, 1);
   const auto graph = evaluation_graph(a, a.verify.batch);
   const std::int64_t width = graph->fetches()[0].value.shape()[1];
   const auto store = a.device->make_store();

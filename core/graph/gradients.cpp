@@ -1,11 +1,32 @@
 #include "ftrain/graph/gradients.h"
 
-#include <stdexcept>
+#include <dlfcn.h>
 
+#include <string>
+
+#include "ftrain/base/error.h"
 #include "ftrain/graph/opdef.h"
 #include "ftrain/ops/elementwise.h"
 
 namespace ftrain {
+namespace {
+
+// The library in which the op is defined: " of /usr/lib/ftrain/gelu.so".
+std::string origin(const OpDef& op) {
+  Dl_info its{};
+  if (!dladdr(reinterpret_cast<const void*>(&op), &its) || its.dli_fname == nullptr) return {};
+  return std::string(" of ") + its.dli_fname;
+}
+
+[[noreturn]] void refuse(const Node& node) {
+  std::string message = "op '" + std::string(node.op->name) + "'";
+  if (!node.name.empty()) message += " at '" + node.name + "'";
+  throw PluginError(message + origin(*node.op) +
+                    " has no gradient, and one is wanted of what it is made of. Its definition has "
+                    "to name a vjp; or nothing that is trained may lie behind it.");
+}
+
+}  // namespace
 
 std::vector<Value> gradients(Graph& graph, std::span<const Seed> seeds,
                              std::span<const Value> targets) {
@@ -38,9 +59,7 @@ std::vector<Value> gradients(Graph& graph, std::span<const Seed> seeds,
   for (std::size_t i = last + 1; i-- > 0;) {
     const Node& node = graph.node(static_cast<std::int32_t>(i));
     if (!wanted[i] || gradient[i].empty() || node.op->leaf) continue;
-    if (node.op->vjp == nullptr) {
-      throw std::logic_error("no gradient is defined for " + std::string(node.op->name));
-    }
+    if (node.op->vjp == nullptr) refuse(node);
     const std::vector<Value> inputs = node.op->vjp(graph, node, gradient[i]);
     for (std::size_t k = 0; k < inputs.size(); ++k) {
       if (inputs[k].valid() && wanted[index(node.inputs[k])]) accumulate(node.inputs[k], inputs[k]);

@@ -6,6 +6,7 @@
 
 #include "core/plugin/loader.h"
 #include "ftrain/base/suggest.h"
+#include "ftrain/device/kernel.h"
 
 namespace ftrain {
 namespace {
@@ -29,8 +30,25 @@ std::vector<fs::path> libraries_in(const fs::path& folder) {
   return files;
 }
 
-std::string origin(const Registry::Entry& entry) {
+template <class Entry>
+std::string origin(const Entry& entry) {
   return entry.library.empty() ? "this program" : entry.library.string();
+}
+
+// Whether a plugin was built with the headers of its kind that this ftrain has.
+void check_headers(const std::string& kind, const std::string& title, const std::string& from,
+                   std::string_view hash) {
+  const std::string_view own = kind_hash(kind.c_str());
+  if (own == hash) return;
+  throw PluginError(from + ": its " + title + " was built with other headers of ftrain/" + kind +
+                    ".h.\n  the plugin: " + kind + " headers " + std::string(hash) +
+                    "\n  this ftrain: " + kind + " headers " + std::string(own) +
+                    "\nRebuild the plugin against this ftrain.");
+}
+
+// A file's name and no path.
+bool is_sound(const std::string& name) {
+  return !name.empty() && name.find_first_of("/\\") == std::string::npos;
 }
 
 }  // namespace
@@ -38,18 +56,20 @@ std::string origin(const Registry::Entry& entry) {
 struct Registry::State {
   std::vector<fs::path> folders;
   std::vector<Entry> entries;
+  std::vector<KernelEntry> kernels;
   std::set<fs::path> loaded;
   fs::path loading;  // while a setup function runs
 
   void load(const fs::path& file, Registry& registry) {
     if (loaded.contains(file)) return;
     const FtrainPlugin& plugin = load_plugin(file);
-    const std::size_t before = entries.size();
+    const std::size_t before = entries.size(), kernels_before = kernels.size();
     loading = file;
     try {
       plugin.setup(&registry);
     } catch (const std::exception& error) {
       entries.resize(before);  // all of a library or nothing
+      kernels.resize(kernels_before);
       loading.clear();
       if (dynamic_cast<const Error*>(&error)) throw;
       throw PluginError(file.string() + ": its setup failed: " + error.what());
@@ -82,9 +102,9 @@ struct Registry::State {
       searched.push_back(folder.string());
       for (const fs::path& file : libraries_in(folder)) known.push_back(file.stem().string());
     }
-    return "there is no " + kind + " plugin '" + name + "'." + did_you_mean(name, known) + " " +
-           name + ".so was searched in " + join(searched) +
-           "; `ftrain plugins` lists what there is.";
+    const std::string what = kind == "library" ? "plugin library" : kind + " plugin";
+    return "there is no " + what + " '" + name + "'." + did_you_mean(name, known) + " " + name +
+           ".so was searched in " + join(searched) + "; `ftrain plugins` lists what there is.";
   }
 };
 
@@ -112,18 +132,39 @@ Registry::~Registry() = default;
 
 void Registry::add_entry(Entry entry, std::string_view hash) {
   entry.library = state_->loading;
-  if (const std::string_view own = kind_hash(entry.kind.c_str()); own != hash) {
-    throw PluginError(origin(entry) + ": its " + entry.kind + " '" + entry.name +
-                      "' was built with other headers of ftrain/" + entry.kind +
-                      ".h.\n  the plugin: " + entry.kind + " headers " + std::string(hash) +
-                      "\n  this ftrain: " + entry.kind + " headers " + std::string(own) +
-                      "\nRebuild the plugin against this ftrain.");
-  }
+  check_headers(entry.kind, entry.kind + " '" + entry.name + "'", origin(entry), hash);
   if (const Entry* other = state_->find(entry.kind, entry.name)) {
     throw PluginError("two plugins are called " + entry.kind + " '" + entry.name + "': one from " +
                       origin(*other) + ", one from " + origin(entry) + ". Remove or rename one.");
   }
   state_->entries.push_back(std::move(entry));
+}
+
+void Registry::add_kernel_entry(std::string device, const KernelDef& def, std::string_view hash) {
+  KernelEntry entry{std::move(device), state_->loading, nullptr};
+  check_headers("kernel", "kernel for the device '" + entry.device + "'", origin(entry), hash);
+  entry.def = std::make_shared<const KernelDef>(def);
+  const std::string title =
+      "kernel '" + std::string(def.name) + "' of op '" + std::string(def.op) + "'";
+  if (def.op.empty() || def.name.empty() || def.make == nullptr) {
+    throw PluginError(origin(entry) + ": a kernel for the device '" + entry.device +
+                      "' lacks its op, its name or its make function");
+  }
+  for (const KernelEntry& other : state_->kernels) {
+    if (other.device != entry.device || other.def->op != def.op || other.def->name != def.name) {
+      continue;
+    }
+    throw PluginError("two are called " + title + " for the device '" + entry.device +
+                      "': one from " + origin(other) + ", one from " + origin(entry) +
+                      ". Remove or rename one.");
+  }
+  state_->kernels.push_back(std::move(entry));
+}
+
+void Registry::load(const std::string& name) {
+  const fs::path file = is_sound(name) ? state_->library(name) : fs::path();
+  if (file.empty()) throw PluginError(state_->not_found("library", name));
+  state_->load(file, *this);
 }
 
 std::unique_ptr<Configurable> Registry::create_entry(const std::string& kind,
@@ -133,8 +174,7 @@ std::unique_ptr<Configurable> Registry::create_entry(const std::string& kind,
   if (!entry) {
     std::string where = table.place("plugin").text();
     if (!where.empty()) where += ": ";
-    const bool sound = !name.empty() && name.find_first_of("/\\") == std::string::npos;
-    const fs::path file = sound ? state_->library(name) : fs::path();
+    const fs::path file = is_sound(name) ? state_->library(name) : fs::path();
     if (file.empty()) throw PluginError(where + state_->not_found(kind, name));
     try {
       state_->load(file, *this);
@@ -174,6 +214,10 @@ void Registry::load_all(std::vector<std::string>* refused) {
 
 const std::vector<Registry::Entry>& Registry::entries() const {
   return state_->entries;
+}
+
+const std::vector<Registry::KernelEntry>& Registry::kernels() const {
+  return state_->kernels;
 }
 
 const std::vector<fs::path>& Registry::folders() const {

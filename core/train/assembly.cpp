@@ -31,10 +31,6 @@ bool has_library(const Registry& registry, const char* file) {
                      [&](const fs::path& folder) { return fs::exists(folder / file); });
 }
 
-std::unique_ptr<Device> make_device(const Job& job, Registry& registry) {
-  return registry.create<Device>(device_name(job, registry), job.root().table("device"));
-}
-
 std::vector<NamedPairs> make_pair_sets(const Table& verify, const VerifySettings& settings,
                                        Registry& registry) {
   std::vector<NamedPairs> sets;
@@ -56,11 +52,12 @@ std::vector<NamedPairs> make_pair_sets(const Table& verify, const VerifySettings
 
 }  // namespace
 
-Assembly::Assembly(const Job& source, Registry& registry) {
+Assembly::Assembly(const Job& source, Registry& registry)
+    : registry_(&registry), device_name_(ftrain::device_name(source, registry)) {
   check_root(source);
   const Table& root = source.root();
   root.read(job, root.keys());
-  device = make_device(source, registry);
+  device = registry.create<Device>(device_name_, root.table("device"));
   backbone = registry.create<Backbone>(source);
   head = registry.create<MarginHead>(source);
   const Table parallel = root.table("parallelism");
@@ -104,6 +101,20 @@ std::string device_name(const Job& job, const Registry& registry, const fs::path
   return sees_nvidia_gpu(devices) && has_library(registry, "cuda.so") ? "cuda" : "cpu";
 }
 
+void Assembly::open_device(int local_rank, int local_ranks) {
+  device->open(local_rank, local_ranks);
+  for (const Registry::KernelEntry& kernel : registry_->kernels()) {
+    if (kernel.device != device_name_) continue;
+    for (const KernelDef* own : device->kernels().of(kernel.def->op)) {
+      if (own->name != kernel.def->name) continue;
+      throw PluginError(kernel.library.string() + ": its kernel '" + std::string(own->name) +
+                        "' of op '" + std::string(own->op) + "' is called as one of the device '" +
+                        device_name_ + "' itself; rename it");
+    }
+    device->add_kernel(*kernel.def);
+  }
+}
+
 std::filesystem::path Assembly::folder() const {
   std::string text = run.folder;
   const std::string slot = "{name}";
@@ -115,8 +126,17 @@ std::filesystem::path Assembly::folder() const {
 
 std::unique_ptr<Registry> registry_for(const Job& job) {
   PluginSettings settings;
-  job.root().table("plugins").read(settings);
-  return std::make_unique<Registry>(settings.path);
+  const Table table = job.root().table("plugins");
+  table.read(settings);
+  auto registry = std::make_unique<Registry>(settings.path);
+  for (const std::string& name : settings.load) {
+    try {
+      registry->load(name);
+    } catch (const PluginError& error) {
+      throw PluginError(table.place("load").text() + ": " + error.what());
+    }
+  }
+  return registry;
 }
 
 }  // namespace ftrain

@@ -56,9 +56,17 @@ struct FTRAIN_API Assembly {
   // Reads everything; opens nothing. ConfigError, PluginError.
   Assembly(const Job& job, Registry& registry);
 
+  // Opens the device and hands it the kernels that plugins brought for it. DeviceError;
+  // PluginError where one is called as a kernel of the device's own.
+  void open_device(int local_rank, int local_ranks);
+
   std::uint64_t seed() const { return static_cast<std::uint64_t>(job.seed); }
   // The run folder, with {name} replaced.
   std::filesystem::path folder() const;
+
+ private:
+  const Registry* registry_;
+  std::string device_name_;
 };
 
 // The plugin that is the job's device. "auto" is an NVIDIA GPU where this process may see one (in
@@ -67,7 +75,7 @@ struct FTRAIN_API Assembly {
 FTRAIN_API std::string device_name(const Job& job, const Registry& registry,
                                    const std::filesystem::path& devices = "/dev");
 
-// A registry that searches the job's [plugins] path too.
+// A registry that searches the job's [plugins] path too and has loaded the libraries that it lists.
 FTRAIN_API std::unique_ptr<Registry> registry_for(const Job& job);
 
 }  // namespace ftrain

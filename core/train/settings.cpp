@@ -86,6 +86,7 @@ void ObserverSettings::configure(Keys& keys) {
 
 void PluginSettings::configure(Keys& keys) {
   keys.bind("path", path, "folders that are searched for plugins first");
+  keys.bind("load", load, "libraries to load that no other table names, for the kernels in them");
 }
 
 void check_root(const Job& job) {

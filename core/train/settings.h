@@ -75,6 +75,7 @@ struct FTRAIN_API ObserverSettings final : Configurable {
 
 struct FTRAIN_API PluginSettings final : Configurable {
   std::vector<std::filesystem::path> path;
+  std::vector<std::string> load;
   void configure(Keys& keys) override;
 };
 

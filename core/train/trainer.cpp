@@ -93,7 +93,7 @@ class Trainer::Run {
                          : std::llround(*a.run.epochs * static_cast<double>(steps_per_epoch_));
     last_step_ = std::min(steps_, a.run.stop_at.value_or(steps_));
     verification_.emplace(a, communicator_);
-    a.device->open(place_.local_rank, place_.local_size);
+    a.open_device(place_.local_rank, place_.local_size);
     if (communicator_) check_ranks_agree(*communicator_, source_, registry_, *a.dataset);
 
     compile(classes);

@@ -1,9 +1,10 @@
 // Plugins by kind and name.
 //
 // A plugin's setup function is handed a Registry and adds what it offers; nothing registers itself
-// at load time. `ensure<T>(name)` loads the shared library NAME.so when no plugin of that name is
-// there yet. Ownership: created things belong to the caller; the registry lives as long as the
-// process's last plugin object. Threads: not for concurrent use while libraries are loaded.
+// at load time. create() loads the shared library NAME.so when no plugin of that name is there yet.
+// A library may also bring kernels for devices of others, and nothing else: load(). Ownership:
+// created things belong to the caller; the registry lives as long as the process's last plugin
+// object. Threads: not for concurrent use while libraries are loaded. Failure: PluginError.
 #pragma once
 
 #include <filesystem>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ftrain/base/error.h"
@@ -20,6 +22,8 @@
 #include "ftrain/plugin/api.h"
 
 namespace ftrain {
+
+struct KernelDef;  // ftrain/device/kernel.h
 
 // An interface that plugins implement names its kind: `static constexpr const char* kind =
 // "backbone";` which is also the table of the job that names the plugin.
@@ -34,6 +38,12 @@ class FTRAIN_API Registry {
     std::string kind, name, doc;
     std::filesystem::path library;  // empty: built into the process (tests)
     std::function<std::unique_ptr<Configurable>()> create;
+  };
+  // A kernel for a device that knows nothing of it.
+  struct KernelEntry {
+    std::string device;             // the plugin's name: "cpu", "cuda"
+    std::filesystem::path library;  // empty: built into the process (tests)
+    std::shared_ptr<const KernelDef> def;
   };
 
   // Plugin libraries are searched in these folders, in order, then in $FTRAIN_PLUGIN_PATH
@@ -56,6 +66,13 @@ class FTRAIN_API Registry {
               kind_hash(Interface::kind));
   }
 
+  // A kernel for every device of that name, beside the device's own: the highest priority that
+  // does not refuse wins. What `def` points to must live as long as the library. A second kernel of
+  // one device, op and name is a PluginError that names both libraries.
+  void add_kernel(std::string device, const KernelDef& def) {
+    add_kernel_entry(std::move(device), def, kind_hash("kernel"));
+  }
+
   // A new T of that name, configured from `table` (whose key `plugin` and the keys in `others` are
   // left to the caller). Loads NAME.so first if need be. PluginError with the searched folders and
   // near names when there is none.
@@ -72,10 +89,15 @@ class FTRAIN_API Registry {
     return create<Interface>(table.text("plugin"), table, std::move(others));
   }
 
+  // Loads the library NAME.so, for what no table of a job names. PluginError with the searched
+  // folders and near names when there is none.
+  void load(const std::string& name);
+
   // Loads every library of the searched folders: for `ftrain plugins`. Libraries that refuse are
   // reported in `refused` as "file: reason".
   void load_all(std::vector<std::string>* refused = nullptr);
   const std::vector<Entry>& entries() const;
+  const std::vector<KernelEntry>& kernels() const;
   const std::vector<std::filesystem::path>& folders() const;
   // The libraries that were loaded so far, by path.
   std::vector<std::filesystem::path> libraries() const;
@@ -83,6 +105,7 @@ class FTRAIN_API Registry {
  private:
   // `hash`: kind_hash() as the caller's translation unit has it.
   void add_entry(Entry entry, std::string_view hash);
+  void add_kernel_entry(std::string device, const KernelDef& def, std::string_view hash);
   std::unique_ptr<Configurable> create_entry(const std::string& kind, const std::string& name,
                                              const Table& table, std::vector<std::string> others);
   struct State;

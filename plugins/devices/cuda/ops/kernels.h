@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "ftrain/cuda/context.h"
 #include "ftrain/device/kernel.h"
 
 namespace ftrain::cuda {
@@ -19,11 +20,9 @@ class Cublas;    // cublaslt/cublas.h
 class HostLane;  // host_work.h
 
 // What KernelEnvironment::device points to.
-struct Context {
-  cudaStream_t stream = nullptr;
+struct Context : LaunchContext {
   // Beside the stream, for what a kernel prefetches; joined with it again by the kernel itself.
   cudaStream_t copies = nullptr;
-  int multiprocessors = 1;
   // Of the second cache what a walk over class centers may fill with a tile.
   std::int64_t tile_bytes = 24 << 20;
   bool tf32 = false;         // products and convolutions of f32 may round their operands to tf32

@@ -38,12 +38,12 @@ struct Machine {
   // The current GPU is `found`, or none is.
   Machine(Gpu found, Rounding tf32)
       : gpu(std::move(found)), main(open()), collectives(open()), copies(open()), uploads(open()) {
-    training = {.stream = main,
-                .copies = copies,
-                .multiprocessors = gpu.multiprocessors,
-                .tile_bytes = gpu.tile_bytes(),
-                .tf32 = tf32.training,
-                .host = &main_lane};
+    training.stream = main;
+    training.copies = copies;
+    training.multiprocessors = gpu.multiprocessors;
+    training.tile_bytes = gpu.tile_bytes();
+    training.tf32 = tf32.training;
+    training.host = &main_lane;
     evaluation = training;
     evaluation.tf32 = tf32.evaluation;
     beside = training;
