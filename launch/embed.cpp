@@ -46,7 +46,7 @@ struct Network {
     Device& device = *assembly.device;
     assembly.open_device(0, 1);
     const auto graph = evaluation_graph(assembly, assembly.verify.batch);
-    width = graph->fetches()[0].value.shape()[1];
+    width = embedding_width(*graph);
     store = device.make_store();
     forward = device.compile(device.prepare(*graph, store.get(), nullptr), *store, nullptr);
   }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/train/settings.h"
+#include "core/verify/metrics.h"
 #include "ftrain/base/error.h"
 #include "ftrain/base/suggest.h"
 #include "ftrain/plugin/registry.h"
@@ -69,7 +70,7 @@ std::vector<Topic> find(const Registry& registry, const std::string& name) {
 // The table of a job in which the topic's keys stand.
 std::string table_of(const Topic& topic) {
   if (topic.kind == "table") return topic.name == "job" ? "" : "[" + topic.name + "]";
-  if (topic.kind == "verify") return "[verify." + topic.name + "]";
+  if (topic.kind == "verify" || topic.kind == "metric") return "[verify." + topic.name + "]";
   if (topic.kind == "observer") return "[observers." + topic.name + "]";
   if (topic.kind == "communicator") return "[launch] communicator = \"" + topic.name + "\"";
   return "[" + topic.kind + "] plugin = \"" + topic.name + "\"";
@@ -150,6 +151,7 @@ int plugins_command(const Words& words) {
     }
   }
   Registry registry(folders);
+  add_metrics(registry);
   std::vector<std::string> refused;
   registry.load_all(&refused);
   if (line.has("json")) {

@@ -1,4 +1,5 @@
 // ftrain verify: the accuracy of a trained network on the job's verification sets.
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 
@@ -13,19 +14,23 @@ namespace ftrain::launch {
 namespace {
 
 void print_accuracy(const std::string& set, const Accuracy& a) {
-  std::printf("%s: accuracy %.5f +- %.5f, threshold %.4f, norm %.4f\n", set.c_str(), a.mean,
-              a.deviation, a.threshold, a.xnorm);
+  std::printf("%s: accuracy %.5f +- %.5f, threshold %.4f", set.c_str(), a.mean, a.deviation,
+              a.threshold);
+  std::isnan(a.xnorm) ? std::printf("\n") : std::printf(", norm %.4f\n", a.xnorm);
   for (const auto& [rate, tar] : a.tar) {
     std::printf("  TAR@FAR %s: %.5f\n", rate.c_str(), tar);
   }
+  for (const auto& [name, value] : a.metrics) std::printf("  %s: %.6g\n", name.c_str(), value);
 }
 
 }  // namespace
 
 int verify_command(const Words& words) {
-  CommandLine line("ftrain verify JOB [options]",
-                   "Verifies a network on the sets of the job's [verify] table: Accuracy-Flip over "
-                   "folds, threshold, mean norm of the embeddings, true accept rates.");
+  CommandLine line(
+      "ftrain verify JOB [options]",
+      "Verifies a network on the sets of the job's [verify] table: Accuracy-Flip over "
+      "folds, threshold, mean norm of the embeddings, true accept rates, and what else "
+      "[verify] metrics names.");
   line.job_arguments();
   add_weight_options(line);
   line.options()("json", "print one JSON object");
@@ -43,7 +48,7 @@ int verify_command(const Words& words) {
 
   a.open_device(0, 1);
   const auto graph = evaluation_graph(a, a.verify.batch);
-  const std::int64_t width = graph->fetches()[0].value.shape()[1];
+  const std::int64_t width = embedding_width(*graph);
   const auto store = a.device->make_store();
   const auto forward =
       a.device->compile(a.device->prepare(*graph, store.get(), nullptr), *store, nullptr);
@@ -54,7 +59,8 @@ int verify_command(const Words& words) {
   report.step = weights.step();
   if (!line.has("json")) std::printf("weights: %s\n", weights.source().c_str());
   for (const NamedPairs& set : a.pair_sets) {
-    const Accuracy accuracy = evaluator.accuracy(*set.pairs, static_cast<int>(a.verify.folds));
+    const Accuracy accuracy =
+        evaluator.accuracy(*set.pairs, a.metrics, static_cast<int>(a.verify.folds));
     report.accuracy[set.name] = accuracy;
     if (!line.has("json")) print_accuracy(set.name, accuracy);
     std::fflush(stdout);

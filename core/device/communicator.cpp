@@ -6,6 +6,10 @@
 
 namespace ftrain {
 
+std::string Work::text() const {
+  return step > 0 ? "step " + std::to_string(step) + ": " + what : what;
+}
+
 std::string RankPlace::text() const {
   std::string text = "rank " + std::to_string(rank);
   if (!host.empty()) text += " on " + host;

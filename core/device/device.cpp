@@ -93,6 +93,9 @@ void StateStore::write_part(std::string_view name, std::size_t first, std::size_
 }
 
 Executable::~Executable() = default;
+void Executable::read_before(std::string_view fetch, void*) {
+  throw DeviceError("the program keeps no '" + std::string(fetch) + "' of the run before the last");
+}
 
 std::vector<TimelineEvent> Executable::run_with_timeline() {
   run();

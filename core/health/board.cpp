@@ -79,9 +79,9 @@ bool WatchBoard::abort(const std::string& reason) {
   return true;
 }
 
-void WatchBoard::working_on(std::string_view what) {
+void WatchBoard::working_on(const Work& work) {
   const std::lock_guard lock(mutex_);
-  work_.assign(what);
+  work_ = work;
   ++notes_;
 }
 
@@ -99,7 +99,7 @@ RankStatus WatchBoard::status() {
           waiting_,
           operation_text(operation_, bytes_),
           operation_text(last_operation_, last_bytes_),
-          work_};
+          work_.text()};
 }
 
 WatchBoard::Requests WatchBoard::take() {

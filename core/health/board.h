@@ -9,10 +9,10 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "core/health/root_cause.h"
 #include "ftrain/base/error.h"
+#include "ftrain/device/communicator.h"
 
 namespace ftrain {
 
@@ -38,7 +38,7 @@ class WatchBoard {
   [[noreturn]] void failed(const CommunicationError& error);
   // Returns once the others have been told; false when the job was over before.
   bool abort(const std::string& reason);
-  void working_on(std::string_view what);
+  void working_on(const Work& work);
   void close(bool failing);
 
   // For the watcher. What it can poll for: something was written here.
@@ -70,7 +70,7 @@ class WatchBoard {
   const char* operation_ = nullptr;
   const char* last_operation_ = nullptr;
   std::int64_t bytes_ = 0, last_bytes_ = 0, finished_ = 0, notes_ = 0;
-  std::string work_;
+  Work work_;
   bool waiting_ = false, told_ = false, close_ = false, sent_ = false, ended_ = false;
   std::optional<std::string> trouble_, failure_;
   std::optional<Finding> finding_;

@@ -150,7 +150,7 @@ class WatchedCommunicator::Part final : public Communicator {
   DeviceCollectives* device_collectives() override {
     return OnDevice::of(*watcher_, *inner_, on_device_);
   }
-  void working_on(std::string_view what) override { watcher_->board().working_on(what); }
+  void working_on(const Work& work) override { watcher_->board().working_on(work); }
 
  private:
   std::shared_ptr<Watcher> watcher_;  // outlives `inner_`: it owns the whole
@@ -217,8 +217,8 @@ DeviceCollectives* WatchedCommunicator::device_collectives() {
   return OnDevice::of(*watcher_, watcher_->inner(), on_device_);
 }
 
-void WatchedCommunicator::working_on(std::string_view what) {
-  watcher_->board().working_on(what);
+void WatchedCommunicator::working_on(const Work& work) {
+  watcher_->board().working_on(work);
 }
 
 }  // namespace ftrain

@@ -24,7 +24,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "ftrain/device/communicator.h"
 #include "ftrain/plugin/api.h"
@@ -60,7 +59,7 @@ class FTRAIN_API WatchedCommunicator final : public Communicator {
   void abort(const std::string& reason) override;
   // What is only enqueued is not seen; the wait for it is, as a collective.
   DeviceCollectives* device_collectives() override;
-  void working_on(std::string_view what) override;
+  void working_on(const Work& work) override;
 
  private:
   class Part;

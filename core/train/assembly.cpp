@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "core/verify/metrics.h"
+
 namespace ftrain {
 namespace {
 
@@ -55,6 +57,7 @@ std::vector<NamedPairs> make_pair_sets(const Table& verify, const VerifySettings
 Assembly::Assembly(const Job& source, Registry& registry)
     : registry_(&registry), device_name_(ftrain::device_name(source, registry)) {
   check_root(source);
+  add_metrics(registry);
   const Table& root = source.root();
   root.read(job, root.keys());
   device = registry.create<Device>(device_name_, root.table("device"));
@@ -79,6 +82,9 @@ Assembly::Assembly(const Job& source, Registry& registry)
   }
   verify_table.read(verify, set_tables);
   pair_sets = make_pair_sets(verify_table, verify, registry);
+  for (const std::string& name : verify.metrics) {
+    metrics.push_back(registry.create<Metric>(name, verify_table.table(name)));
+  }
   root.table("checkpoint").read(checkpoint);
   root.table("run").read(run);
   root.table("launch").read(launch);

@@ -25,6 +25,7 @@
 #include "ftrain/observer.h"
 #include "ftrain/plugin/api.h"
 #include "ftrain/plugin/registry.h"
+#include "ftrain/verify/metric.h"
 
 namespace ftrain {
 
@@ -51,6 +52,7 @@ struct FTRAIN_API Assembly {
   std::unique_ptr<Schedule> schedule;
   std::unique_ptr<Dataset> dataset;
   std::vector<NamedPairs> pair_sets;
+  std::vector<std::unique_ptr<Metric>> metrics;
   std::vector<std::unique_ptr<Observer>> observers;
 
   // Reads everything; opens nothing. ConfigError, PluginError.

@@ -266,7 +266,7 @@ Disagreement compare_ranks(const std::vector<RankFacts>& ranks) {
 void check_ranks_agree(Communicator& communicator, const Job& job, const Registry& registry,
                        const Dataset& dataset) {
   if (communicator.size() == 1) return;
-  communicator.working_on("comparing program, job and data with the other ranks");
+  communicator.working_on({"comparing program, job and data with the other ranks"});
   RankPlace place = communicator.place();
   place.rank = communicator.rank();
   RankFacts mine{.name = place.text(),
@@ -329,7 +329,7 @@ void check_layouts_agree(Communicator& communicator, const Program& step,
 std::string measure_ranks(Communicator& communicator) {
   const int size = communicator.size();
   if (size == 1) return "ranks: 1";
-  communicator.working_on("measuring the connections between the ranks");
+  communicator.working_on({"measuring the connections between the ranks"});
   const auto hosts = gather_texts(communicator, communicator.place().host);
   const std::size_t machines = std::set(hosts.begin(), hosts.end()).size();
 

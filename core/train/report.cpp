@@ -12,6 +12,15 @@ Json number(double value) {
   return std::isfinite(value) ? Json(value) : Json();
 }
 
+// Keys that a plugin names stand by themselves: what it has not named has none.
+template <class Values>
+void put_metrics(Json& json, const Values& values) {
+  if (values.empty()) return;
+  Json metrics = Json::object();
+  for (const auto& [name, value] : values) metrics[name] = number(value);
+  json["metrics"] = std::move(metrics);
+}
+
 Json accuracies(const std::map<std::string, Accuracy>& accuracy) {
   Json json = Json::object();
   for (const auto& [set, a] : accuracy) {
@@ -22,6 +31,7 @@ Json accuracies(const std::map<std::string, Accuracy>& accuracy) {
                  {"threshold", number(a.threshold)},
                  {"xnorm", number(a.xnorm)},
                  {"tar", std::move(tar)}};
+    put_metrics(json[set], a.metrics);
   }
   return json;
 }
@@ -29,13 +39,14 @@ Json accuracies(const std::map<std::string, Accuracy>& accuracy) {
 }  // namespace
 
 std::string step_json(const StepReport& report) {
-  const Json json{{"step", report.step},
-                  {"epoch", number(report.epoch)},
-                  {"loss", number(report.loss)},
-                  {"rate", number(report.rate)},
-                  {"gradient_norm", number(report.gradient_norm)},
-                  {"samples_per_second", number(report.samples_per_second)},
-                  {"data_wait", number(report.data_wait)}};
+  Json json{{"step", report.step},
+            {"epoch", number(report.epoch)},
+            {"loss", number(report.loss)},
+            {"rate", number(report.rate)},
+            {"gradient_norm", number(report.gradient_norm)},
+            {"samples_per_second", number(report.samples_per_second)},
+            {"data_wait", number(report.data_wait)}};
+  put_metrics(json, report.metrics);
   return json.dump();
 }
 
@@ -49,21 +60,23 @@ std::string accuracy_json(const std::map<std::string, Accuracy>& accuracy) {
 }
 
 std::string summary_json(const RunSummary& summary) {
-  const Json json{{"name", summary.name},
-                  {"state", summary.state},
-                  {"steps", summary.steps},
-                  {"epochs", number(summary.epochs)},
-                  {"loss", number(summary.loss)},
-                  {"accuracy", accuracies(summary.accuracy)},
-                  {"best", summary.best ? number(*summary.best) : Json()},
-                  {"best_step", summary.best ? Json(summary.best_step) : Json()},
-                  {"samples_per_second", number(summary.samples_per_second)},
-                  {"data_wait", number(summary.data_wait)},
-                  {"peak_memory_bytes", summary.peak_memory_bytes},
-                  {"seconds", number(summary.seconds)},
-                  {"seconds_to_first_step", number(summary.seconds_to_first_step)},
-                  {"skipped_steps", summary.skipped_steps},
-                  {"skipped_samples", summary.skipped_samples}};
+  Json json{{"name", summary.name},
+            {"state", summary.state},
+            {"steps", summary.steps},
+            {"epochs", number(summary.epochs)},
+            {"loss", number(summary.loss)},
+            {"accuracy", accuracies(summary.accuracy)},
+            {"best", summary.best ? number(*summary.best) : Json()},
+            {"best_step", summary.best ? Json(summary.best_step) : Json()},
+            {"samples_per_second", number(summary.samples_per_second)},
+            {"data_wait", number(summary.data_wait)},
+            {"peak_memory_bytes", summary.peak_memory_bytes},
+            {"ranks", summary.ranks},
+            {"seconds", number(summary.seconds)},
+            {"seconds_to_first_step", number(summary.seconds_to_first_step)},
+            {"skipped_steps", summary.skipped_steps},
+            {"skipped_samples", summary.skipped_samples}};
+  put_metrics(json, summary.metrics);
   return json.dump(2) + "\n";
 }
 

@@ -40,6 +40,7 @@ bool RunRecord::add(const StepReport& report, double seconds, double waited) {
   summary_.steps = report.step;
   summary_.epochs = report.epoch;
   summary_.loss = report.loss;
+  summary_.metrics = report.metrics;
   if (++steps_ > unsteady_steps) speeds_.push_back(report.samples_per_second);
   seconds_ += seconds;
   waited_ += waited;

@@ -30,6 +30,7 @@ class RunRecord {
   void set_ranks(std::int64_t ranks) { summary_.ranks = ranks; }
   void set_peak_memory(std::size_t bytes) { peak_of_ranks_ = bytes; }
 
+  bool any() const { return steps_ > 0; }  // a step was added
   // As it stands now.
   const RunSummary& summary(const std::string& state);
   const RunSummary& last() const { return summary_; }

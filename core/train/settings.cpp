@@ -36,6 +36,9 @@ void VerifySettings::configure(Keys& keys) {
   keys.bind("every", every, "verify each so many steps; 0: at the end only", at_least(0));
   keys.bind("batch", batch, "images a forward pass", at_least(1));
   keys.bind("folds", folds, "of the accuracy", at_least(2));
+  keys.bind("metrics", metrics, "what is measured on each set: accuracy, xnorm, tar, or plugins");
+  keys.expect(std::count(metrics.begin(), metrics.end(), "accuracy") == 1, "metrics",
+              "name `accuracy`, once: the best checkpoint is chosen by it");
 }
 
 void CheckpointSettings::configure(Keys& keys) {

@@ -39,6 +39,7 @@ struct FTRAIN_API InitSettings final : Configurable, InitialWeights {
 struct FTRAIN_API VerifySettings final : Configurable {
   std::vector<std::filesystem::path> sets;
   std::int64_t every = 0, batch = 32, folds = 10;
+  std::vector<std::string> metrics{"accuracy", "xnorm", "tar"};
   void configure(Keys& keys) override;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ftrain/graph/gradients.h"
+#include "ftrain/model/report_scalar.h"
 #include "ftrain/ops.h"
 
 namespace ftrain {
@@ -53,6 +54,7 @@ class StepGraph {
     label_ = graph_->input("label", {DType::i64, {parts_ * batch_}});
     rate_ = graph_->input("rate", {DType::f32, {}});
     build_.step = graph_->input("step", {DType::i64, {}});
+    if (ranks > 1) notes_ = graph_->input("notes", {DType::f32, {2}});
     if (const auto scaling = assembly.device->loss_scaling()) add_loss_scale(*scaling);
     build_.seed = assembly.seed();
     build_.rank = rank;
@@ -152,10 +154,23 @@ class StepGraph {
     std::reverse(parameters_.begin(), parameters_.end());
   }
 
-  // Sums over ranks, guards, updates, fetches.
+  // Sums over ranks. The ranks' notes stand in front of the first bucket, so that they never make a
+  // collective of their own.
+  std::vector<Value> reduced_gradients() {
+    std::vector<Value> all = std::move(gradients_);
+    if (notes_.valid()) all.insert(all.begin(), notes_);
+    all = assembly_.parallelism->reduce(step_build(parts_ - 1), std::move(all));
+    if (notes_.valid()) {
+      graph_->fetch("notes", all.front());
+      all.erase(all.begin());
+    }
+    return all;
+  }
+
+  // Guards, updates, fetches.
   void finish() {
     const EmitIn stage(*graph_, Phase::update);
-    const auto grads = assembly_.parallelism->reduce(step_build(parts_ - 1), std::move(gradients_));
+    const auto grads = reduced_gradients();
     // Gradients of a scaled loss stay as they are: their norm and what they are multiplied with in
     // the update carry the scale's inverse, so that no pass over them is needed.
     const bool scaled = loss_scale_.value.valid();
@@ -184,6 +199,7 @@ class StepGraph {
     }
     for (const auto& write : build_.at_end) write(ok);
     if (scaled) {
+      report_scalar(*graph_, "loss_scale", loss_scale_.value);
       ops::update_loss_scale(loss_scale_.value, loss_scale_.steps, ok,
                              {.interval = loss_scale_.interval});
     }
@@ -199,6 +215,7 @@ class StepGraph {
   Build build_;
   std::shared_ptr<const Margin> margin_ = assembly_.head->margin();
   Value image_, label_, rate_;
+  Value notes_;                    // invalid with one rank
   std::vector<Value> parameters_;  // last first
   std::vector<Value> gradients_;   // of the parts so far
   PartialGradients so_far_;
@@ -228,6 +245,13 @@ std::unique_ptr<Graph> evaluation_graph(const Assembly& assembly, std::int64_t b
   check_embedding(embedding, batch);
   graph->fetch("embedding", embedding);
   return graph;
+}
+
+std::int64_t embedding_width(const Graph& evaluation) {
+  const auto& fetches = evaluation.fetches();
+  const auto embedding = std::find_if(fetches.begin(), fetches.end(),
+                                      [](const auto& f) { return f.name == "embedding"; });
+  return embedding->value.shape()[1];
 }
 
 }  // namespace ftrain

@@ -19,6 +19,7 @@
 #include "core/train/run_checkpoints.h"
 #include "core/train/run_record.h"
 #include "core/train/step_graph.h"
+#include "core/train/step_reader.h"
 #include "core/train/timeline.h"
 #include "core/train/verification.h"
 #include "ftrain/base/error.h"
@@ -77,8 +78,10 @@ class Trainer::Run {
   bool first() const { return place_.rank == 0; }
   std::int64_t batch() const { return assembly_.data.batch * assembly_.run.accumulate; }
   std::int64_t global_batch() const { return batch() * place_.size; }
-  void working_on(const std::string& what) {
-    if (communicator_) communicator_->working_on(what);
+  // Whether ranks have to agree before one of them stops.
+  bool together() const { return place_.size > 1; }
+  void working_on(const char* what, std::int64_t step = 0) {
+    if (communicator_) communicator_->working_on({what, step});
   }
 
   // Opens data and device, compiles both graphs, fills the state.
@@ -150,6 +153,7 @@ class Trainer::Run {
     if (communicator_) check_layouts_agree(*communicator_, *program, a.device->summary());
     with_advice(growth_of(*program->graph, true, "[dataset] batch", a.data.batch, classes),
                 [&] { step_ = a.device->compile(std::move(*program), *store_, communicator_); });
+    reader_.emplace(*step_);
     if (!verification_->wanted()) return;
     in_turn([&] { return verification_->prepare(*store_); });
     with_advice(growth_of(*program->graph, false, "[verify] batch", a.verify.batch, 0),
@@ -197,22 +201,30 @@ class Trainer::Run {
     tell_summary();
   }
 
+  // A device may run ahead: the host enqueues a step and then reads what the one before made. All
+  // steps are read before whatever looks at the states or ends the run.
   void train(const std::function<void(const StepReport&)>& after_step) {
+    after_step_ = after_step;
     record_.start(done_, static_cast<double>(done_) / static_cast<double>(steps_per_epoch_));
     const Assembly& a = assembly_;
     agree();
+    begin_interval();
     while (done_ < last_step_ && signal_ == 0) {
-      const StepReport report = step();
-      if (after_step) after_step(report);
-      if (first()) {
-        for (const auto& observer : a.observers) observer->on_step(report);
-      }
-      if (agree()) checkpoints_->finish();
-      const bool last = done_ == last_step_ || signal_ != 0;
+      enqueue_step();
       const bool verify_now =
           done_ == steps_ || (a.verify.every > 0 && done_ % a.verify.every == 0);
+      const bool save_now =
+          done_ == last_step_ || (a.checkpoint.every > 0 && done_ % a.checkpoint.every == 0);
+      // The first step is waited for: whoever began the run sees that it goes.
+      const bool wait = verify_now || save_now || !record_.any();
+      tell_steps(wait ? 0 : reader_->most());
+      if (stop_) {
+        tell_steps(0);
+        agree();
+      }
       if (verify_now) verify();
-      if (last || (a.checkpoint.every > 0 && done_ % a.checkpoint.every == 0)) checkpoint();
+      if (save_now || signal_ != 0) checkpoint();
+      if (verify_now || save_now) begin_interval();
     }
     if (done_ == 0 || (signal_ != 0 && checkpoints_->last_begun() != done_)) checkpoint();
     working_on("writing the last checkpoint");
@@ -228,42 +240,64 @@ class Trainer::Run {
     if (communicator_) communicator_->barrier();
   }
 
-  StepReport step() {
-    const Clock::time_point begin = Clock::now();
-    const double waited = loader_->wait_seconds();
-    const auto rate = rate_of(done_);
+  void enqueue_step() {
     if (input_step_ != done_) bring_inputs(done_);
-    if (input_error_) std::rethrow_exception(input_error_);
-    const std::string number = "step " + std::to_string(done_ + 1);
-    working_on(number + ": computing");
+    if (input_error_) {
+      tell_steps(0);
+      std::rethrow_exception(input_error_);
+    }
+    working_on("computing", done_ + 1);
+    if (together()) write_notes();
     if (assembly_.run.timeline == done_ + 1) {
       write_timeline(folder_, place_.rank, step_->run_with_timeline());
     } else {
       step_->run();
     }
-    // A device that only took the step on works meanwhile.
-    if (done_ + 1 < last_step_) {
-      bring_inputs(done_ + 1);
-      working_on(number + ": computing");
-    }
-    const float loss = fetch("loss"), norm = fetch("gradient_norm"), ok = fetch("ok");
+    reader_->enqueued(done_ + 1, rate_of(done_));
     ++done_;
-    const double seconds = seconds_since(begin);
-    const double wait = loader_->wait_seconds() - waited;
-    const StepReport report{
-        .step = done_,
-        .epoch = static_cast<double>(done_) / static_cast<double>(steps_per_epoch_),
-        .loss = static_cast<double>(loss),
-        .rate = static_cast<double>(rate),
-        .gradient_norm = static_cast<double>(norm),
+    // A device that only took the step on works meanwhile.
+    if (done_ < last_step_) bring_inputs(done_);
+  }
+
+  // Reads and tells the steps that are under way, but for the last `left`.
+  void tell_steps(std::size_t left) {
+    while (reader_->under_way() > left) {
+      working_on("computing", reader_->next());
+      const StepScalars scalars = reader_->read();
+      const StepReport report = report_of(scalars);
+      if (after_step_) after_step_(report);
+      if (first()) {
+        for (const auto& observer : assembly_.observers) observer->on_step(report);
+      }
+      heed(scalars);
+    }
+  }
+
+  StepReport report_of(const StepScalars& scalars) {
+    const double seconds = seconds_since(interval_begin_);
+    const double wait = loader_->wait_seconds() - interval_waited_;
+    begin_interval();
+    StepReport report{
+        .step = scalars.step,
+        .epoch = static_cast<double>(scalars.step) / static_cast<double>(steps_per_epoch_),
+        .loss = static_cast<double>(scalars.loss),
+        .rate = static_cast<double>(scalars.rate),
+        .gradient_norm = static_cast<double>(scalars.gradient_norm),
         .samples_per_second = static_cast<double>(global_batch()) / seconds,
         .data_wait = wait / seconds,
-        .skipped = ok == 0.0f};
+        .skipped = scalars.ok == 0.0f,
+        .metrics = scalars.metrics};
     record_.set_skipped_samples(loader_->skipped());
     if (record_.add(report, seconds, wait) && first()) {
       log::warning(skipped_text(report, assembly_.device->loss_scaling().has_value()));
     }
     return report;
+  }
+
+  // A step's time is that from the end of the one before it, or from what came between them.
+  void begin_interval() {
+    interval_begin_ = Clock::now();
+    interval_waited_ = loader_->wait_seconds();
   }
 
   float rate_of(std::int64_t step) const {
@@ -274,7 +308,7 @@ class Trainer::Run {
   // Writes the inputs of the step behind `step` steps. What is wrong with its data is its own
   // failure, not that of the step before.
   void bring_inputs(std::int64_t step) {
-    working_on("step " + std::to_string(step + 1) + ": waiting for its data");
+    working_on("waiting for its data", step + 1);
     input_step_ = step;
     try {
       const Batch& batch = loader_->next();
@@ -290,20 +324,26 @@ class Trainer::Run {
     }
   }
 
-  float fetch(const char* name) {
-    float value = 0;
-    step_->read(name, &value);
-    return value;
+  int interrupted() const { return options_.interrupted ? options_.interrupted->load() : 0; }
+
+  // What ranks must do alike between two steps rides with a step, in a collective that it makes
+  // anyway: each rank says whether it is to stop, and whether its part of the pending checkpoint is
+  // still being written. Every rank reads the same sums at the same place of the loop: a
+  // checkpoint's own step is read before it begins, so the notes are of an earlier one.
+  void write_notes() {
+    const float notes[2] = {interrupted() != 0 ? 1.0f : 0.0f, checkpoints_->ready() ? 0.0f : 1.0f};
+    step_->write("notes", notes);
+  }
+  void heed(const StepScalars& scalars) {
+    stop_ = together() ? scalars.notes[0] > 0 : interrupted() != 0;
+    if (together() ? scalars.notes[1] == 0 : checkpoints_->ready()) checkpoints_->finish();
   }
 
-  // What ranks must decide alike between two steps: whether to stop (signal_), and, as the answer,
-  // whether every rank's part of the pending checkpoint is written.
-  bool agree() {
-    std::int64_t flags[2] = {options_.interrupted ? options_.interrupted->load() : 0,
-                             checkpoints_->ready() ? 0 : 1};
-    if (communicator_) communicator_->all_reduce(flags, 2, DType::i64, Reduction::max);
-    signal_ = static_cast<int>(flags[0]);
-    return flags[1] == 0;
+  // For which signal the ranks stop: asked before the first step, and once one of them is to stop.
+  void agree() {
+    std::int64_t signal = interrupted();
+    if (communicator_) communicator_->all_reduce(&signal, 1, DType::i64, Reduction::max);
+    signal_ = static_cast<int>(signal);
   }
 
   void check_labels(const Batch& batch) const {
@@ -342,7 +382,7 @@ class Trainer::Run {
 
   void checkpoint() {
     if (!options_.checkpoints) return;
-    working_on("writing the checkpoint of step " + std::to_string(done_));
+    working_on("writing its checkpoint", done_);
     checkpoints_->begin(done_, steps_);
   }
 
@@ -363,12 +403,17 @@ class Trainer::Run {
   std::int64_t done_ = 0;         // steps
   std::int64_t input_step_ = -1;  // the steps behind which the inputs that were written belong
   std::exception_ptr input_error_;
-  int signal_ = 0;  // that the ranks agreed to stop for
+  Clock::time_point interval_begin_;
+  double interval_waited_ = 0;  // for data, up to its beginning
+  std::function<void(const StepReport&)> after_step_;
+  bool stop_ = false;  // a rank is to stop
+  int signal_ = 0;     // that the ranks agreed to stop for
   bool announced_ = false;
 
   // Executables and states must go before the device, the loader before the data set.
   std::unique_ptr<StateStore> store_;
   std::unique_ptr<Executable> step_;
+  std::optional<StepReader> reader_;
   std::optional<Verification> verification_;
   std::optional<RunCheckpoints> checkpoints_;
   std::optional<Loader> loader_;

@@ -23,8 +23,8 @@ namespace ftrain {
 
 struct TrainerOptions {
   Communicator* communicator = nullptr;  // nullptr: one rank
-  // Set from a signal handler to the signal's number: the step in hand is finished, a checkpoint
-  // written. On any one rank it stops them all.
+  // Set from a signal handler to the signal's number: the steps in hand are finished, a checkpoint
+  // written. On any one rank it stops them all; the others hear of it with the next step.
   const std::atomic<int>* interrupted = nullptr;
   bool fresh = false;       // do not continue from the run folder's checkpoint
   bool checkpoints = true;  // false: none is written
@@ -42,7 +42,7 @@ class FTRAIN_API Trainer {
   // The signal that ended the run, on whichever rank it came; 0: none did.
   int interrupted_by() const;
 
-  // For tests: told after each step with the losses as the first rank sees them.
+  // For tests: told of each step, in order, with the losses as the first rank sees them.
   std::function<void(const StepReport&)> after_step;
   // The states of this rank, e.g. for comparing runs.
   const StateStore& states() const;

@@ -1,6 +1,5 @@
 #include "core/train/verification.h"
 
-#include <chrono>
 #include <cstddef>
 #include <utility>
 
@@ -16,7 +15,7 @@ Verification::Verification(Assembly& assembly, Communicator* communicator)
 
 Program Verification::prepare(const StateStore& store) {
   const auto graph = evaluation_graph(assembly_, assembly_.verify.batch);
-  width_ = graph->fetches()[0].value.shape()[1];
+  width_ = embedding_width(*graph);
   return assembly_.device->prepare(*graph, &store, nullptr);
 }
 
@@ -26,16 +25,14 @@ void Verification::compile(Program program, StateStore& store) {
 }
 
 VerificationReport Verification::run(std::int64_t step) {
-  const auto begin = std::chrono::steady_clock::now();
   share_statistics();
   const Evaluator evaluator(*forward_, assembly_.verify.batch, assembly_.data.image_size, width_);
   VerificationReport report;
   report.step = step;
   for (const NamedPairs& set : assembly_.pair_sets) {
-    report.accuracy[set.name] =
-        evaluator.accuracy(*set.pairs, static_cast<int>(assembly_.verify.folds), communicator_);
+    report.accuracy[set.name] = evaluator.accuracy(
+        *set.pairs, assembly_.metrics, static_cast<int>(assembly_.verify.folds), communicator_);
   }
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return report;
 }
 

@@ -5,6 +5,7 @@
 #include <future>
 #include <utility>
 
+#include "core/verify/metrics.h"
 #include "ftrain/data/image.h"
 
 namespace ftrain {
@@ -112,9 +113,15 @@ Embeddings Evaluator::embed(const PairSet& set, Communicator* communicator) cons
   return result;
 }
 
-Accuracy Evaluator::accuracy(const PairSet& set, int folds, Communicator* communicator) const {
+Accuracy Evaluator::accuracy(const PairSet& set, std::span<const std::unique_ptr<Metric>> metrics,
+                             int folds, Communicator* communicator) const {
   const Embeddings e = embed(set, communicator);
-  return measure_accuracy(e.plain, e.flipped, e.width, set.pairs(), folds);
+  return measure({.pairs = pair_distances(e.plain, e.flipped, e.width, set.pairs()),
+                  .folds = folds,
+                  .embeddings = e.plain,
+                  .flipped = e.flipped,
+                  .dimension = e.width},
+                 metrics);
 }
 
 }  // namespace ftrain

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,7 +16,7 @@
 #include "ftrain/device/communicator.h"
 #include "ftrain/device/device.h"
 #include "ftrain/plugin/api.h"
-#include "ftrain/verify/protocol.h"
+#include "ftrain/verify/metric.h"
 
 namespace ftrain {
 
@@ -52,7 +53,9 @@ class FTRAIN_API Evaluator {
   // Over several ranks (`communicator` may be null: one) each embeds an equal run of the images,
   // and every rank gets all embeddings. Collective.
   Embeddings embed(const PairSet& set, Communicator* communicator = nullptr) const;
-  Accuracy accuracy(const PairSet& set, int folds, Communicator* communicator = nullptr) const;
+  // What the metrics make of them.
+  Accuracy accuracy(const PairSet& set, std::span<const std::unique_ptr<Metric>> metrics, int folds,
+                    Communicator* communicator = nullptr) const;
 
  private:
   Executable& executable_;

@@ -257,20 +257,4 @@ std::optional<double> roc_area(const PairDistances& pairs) {
   return wins / (static_cast<double>(genuine.size()) * static_cast<double>(impostor.size()));
 }
 
-Accuracy measure_accuracy(std::span<const float> embeddings, std::span<const float> flipped,
-                          std::int64_t dimension, std::span<const Pair> pairs, int folds) {
-  const PairDistances distances = pair_distances(embeddings, flipped, dimension, pairs);
-  const FoldAccuracy fold = fold_accuracy(distances, folds);
-  Accuracy result;
-  result.mean = fold.mean;
-  result.deviation = fold.deviation;
-  result.threshold = fold.threshold;
-  result.xnorm = mean_norm(embeddings, flipped, dimension);
-  for (const auto& [name, rate] :
-       {std::pair<const char*, double>{"1e-1", 1e-1}, {"1e-2", 1e-2}, {"1e-4", 1e-4}})
-    if (const auto tar = true_accept_rate(distances, rate)) result.tar[name] = *tar;
-  if (const auto tar = validation_rate(distances, 1e-3, folds)) result.tar["1e-3"] = *tar;
-  return result;
-}
-
 }  // namespace ftrain

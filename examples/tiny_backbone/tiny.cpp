@@ -16,6 +16,8 @@ struct Tiny final : ftrain::Backbone {
       x = layers::prelu(scope, name + "_slope", x);
     }
     x = layers::linear(scope, "fc", ftrain::ops::global_average_pool(x), width, false, normal);
+    // Every step's line says how long the features are.
+    ftrain::report_scalar(scope, "feature_norm", ftrain::ops::sqrt(ftrain::ops::squared_norm({x})));
     return layers::batch_norm(scope, "features", x);
   }
 };

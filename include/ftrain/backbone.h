@@ -3,5 +3,6 @@
 
 #include "ftrain/model/backbone.h"
 #include "ftrain/model/layers.h"
+#include "ftrain/model/report_scalar.h"
 #include "ftrain/ops.h"
 #include "ftrain/plugin.h"

@@ -1,7 +1,9 @@
 // Who is told how a run goes: the console, JSON lines, other programs.
 //
-// Observers are told by the first rank's trainer, on its thread, in the order of events. They must
-// not throw for want of a place to write in the middle of a run: they warn once and go on.
+// Observers are told by the first rank's trainer, on its thread, in the order of events: every step
+// once, and all steps up to a verification, a checkpoint or a summary before it. Where a device
+// runs ahead of its host, a step is told while the next one is under way. Observers must not throw
+// for want of a place to write in the middle of a run: they warn once and go on.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "ftrain/base/named_value.h"
 #include "ftrain/config/keys.h"
 #include "ftrain/plugin/api.h"
 #include "ftrain/verify/protocol.h"
@@ -32,18 +35,20 @@ struct StepReport {
   double samples_per_second = 0;  // of this step
   double data_wait = 0;           // share of this step's time spent waiting for data
   bool skipped = false;           // not finite: nothing was updated
+  // What the step itself reports (ftrain/model/report_scalar.h), in the order of the graph.
+  std::vector<NamedValue> metrics = {};
 };
 
 struct VerificationReport {
   std::int64_t step = 0;
   std::map<std::string, Accuracy> accuracy;  // by set
-  double seconds = 0;
 };
 
 struct RunSummary {
   std::string name, state;  // running, done, interrupted, failed
   std::int64_t steps = 0;
   double epochs = 0, loss = 0;
+  std::vector<NamedValue> metrics;  // of the last step
   std::map<std::string, Accuracy> accuracy;
   std::optional<double> best;  // best mean accuracy over sets, at best_step
   std::int64_t best_step = 0;

@@ -2,5 +2,6 @@
 #pragma once
 
 #include "ftrain/model/parallelism.h"
+#include "ftrain/model/report_scalar.h"
 #include "ftrain/ops.h"
 #include "ftrain/plugin.h"

@@ -92,6 +92,7 @@ class Console final : public Observer {
       for (const auto& [rate, tar] : accuracy.tar) {
         text += print(", TAR@FAR %s %.4f", rate.c_str(), tar);
       }
+      for (const auto& [name, value] : accuracy.metrics) text += ", " + named(name, value);
       say(text);
     }
   }
@@ -126,16 +127,23 @@ class Console final : public Observer {
  private:
   std::string line(const StepReport& report) const {
     const double step_seconds = step_seconds_.value() * static_cast<double>(info_.global_batch);
-    return print("step %lld/%lld  epoch %.2f  loss %.4f  %.1f samples/s  eta %s  data wait %.0f%%",
-                 static_cast<long long>(report.step), static_cast<long long>(info_.steps),
-                 report.epoch, loss_.value(), 1 / step_seconds_.value(),
+    std::string text =
+        print("step %lld/%lld  epoch %.2f  loss %.4f", static_cast<long long>(report.step),
+              static_cast<long long>(info_.steps), report.epoch, loss_.value());
+    for (const NamedValue& metric : report.metrics) text += "  " + named(metric.name, metric.value);
+    return text +
+           print("  %.1f samples/s  eta %s  data wait %.0f%%", 1 / step_seconds_.value(),
                  duration(static_cast<double>(info_.steps - report.step) * step_seconds).c_str(),
                  100 * wait_.value());
   }
 
+  static std::string named(const std::string& name, double value) {
+    return name + print(" %.4g", value);
+  }
+
   static std::string words(const Accuracy& a) {
-    return print("%.4f +- %.4f, threshold %.3f, norm %.2f", a.mean, a.deviation, a.threshold,
-                 a.xnorm);
+    return print("%.4f +- %.4f, threshold %.3f", a.mean, a.deviation, a.threshold) +
+           (std::isnan(a.xnorm) ? "" : print(", norm %.2f", a.xnorm));
   }
 
   // A line that stays. The rewritten one ends where it is.

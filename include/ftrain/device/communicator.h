@@ -12,7 +12,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "ftrain/base/dtype.h"
@@ -34,6 +33,15 @@ struct RankPlace {
   int port = 0;              // the communicator's own way
 
   // "rank 3 on node07"
+  FTRAIN_API std::string text() const;
+};
+
+// What a rank is at.
+struct Work {
+  const char* what = "";  // that lives as long as the program: "reading data"
+  std::int64_t step = 0;  // counts from 1; 0: it belongs to no step
+
+  // "step 12: reading data"
   FTRAIN_API std::string text() const;
 };
 
@@ -93,9 +101,9 @@ class FTRAIN_API Communicator : public Configurable {
   // device chosen.
   virtual DeviceCollectives* device_collectives() { return nullptr; }
 
-  // Tells whoever watches over the ranks what this one begins to do now ("step 12: reading data").
-  // Cheap; from the rank's own thread.
-  virtual void working_on(std::string_view what) { static_cast<void>(what); }
+  // Tells whoever watches over the ranks what this one begins to do now. Cheap: words are made of
+  // it when somebody asks. From the rank's own thread.
+  virtual void working_on(const Work& work) { static_cast<void>(work); }
 };
 
 // Of every rank's text, in rank order. Collective.

@@ -96,6 +96,12 @@ class FTRAIN_API Executable {
   virtual void refresh() {}
   // Waits for that value of the last run.
   virtual void read(std::string_view fetch, void* data) = 0;
+  // Whether run() may return before its step is done, the same on every rank. Whoever reads the
+  // scalars of the run before the last then lets the last one go on meanwhile.
+  virtual bool runs_ahead() const { return false; }
+  // Of an executable that runs ahead: waits for that scalar of the run before the last. DeviceError
+  // when there was none, or when it does not run ahead.
+  virtual void read_before(std::string_view fetch, void* data);
 };
 
 // The first scale, and after how many good steps in a row it doubles; a bad one halves it.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -28,14 +29,17 @@ struct FTRAIN_API PairDistances {
   std::size_t impostors() const { return size() - genuine(); }
 };
 
-// The result of a verification, as metrics.jsonl and summary.json hold it.
+// The result of a verification, as metrics.jsonl and summary.json hold it: what the job's metrics
+// (ftrain/verify/metric.h) measured.
 struct Accuracy {
   double mean = 0, deviation = 0;  // over the folds; population deviation
   double threshold = 0;            // mean of the folds' best thresholds
-  double xnorm = 0;                // mean norm of the raw embeddings, both passes
+  // Mean norm of the raw embeddings, both passes; no number where it is not measured.
+  double xnorm = std::numeric_limits<double>::quiet_NaN();
   // True accept rates by false accept rate. "1e-3" is the folds' validation rate (see below);
   // "1e-1", "1e-2" and "1e-4" are points of the exact ROC, present when the set has pairs enough.
   std::map<std::string, double> tar;
+  std::map<std::string, double> metrics;  // every other value, by the name that its metric gives
 };
 
 // Both embeddings are [images, dimension], row-major. A zero embedding stays zero.
@@ -69,10 +73,5 @@ FTRAIN_API std::optional<double> true_accept_rate(const PairDistances& pairs, do
 // The area under the ROC: the probability that a genuine pair is closer than an impostor pair, ties
 // counting half. Empty without genuine or impostor pairs.
 FTRAIN_API std::optional<double> roc_area(const PairDistances& pairs);
-
-// All of the above for one set.
-FTRAIN_API Accuracy measure_accuracy(std::span<const float> embeddings,
-                                     std::span<const float> flipped, std::int64_t dimension,
-                                     std::span<const Pair> pairs, int folds = 10);
 
 }  // namespace ftrain

@@ -87,7 +87,7 @@ class Nccl final : public ftrain::Communicator {
     if (carrier_) carrier_->abort(reason);
     links_->abort(reason);
   }
-  void working_on(std::string_view what) override { carrier_->working_on(what); }
+  void working_on(const ftrain::Work& work) override { carrier_->working_on(work); }
 
   ftrain::DeviceCollectives* device_collectives() override {
     if (!link_) {

@@ -157,7 +157,7 @@ TEST(WatchedDevices, ARankThatEnqueuesNothingIsNamed) {
         on_ranks(3, {.timeout = 0.5, .grace = 60}, [&](Communicator& c, Enqueued& device) {
           DeviceCollectives& enqueued = *c.device_collectives();
           if (c.rank() == late) {
-            c.working_on("step 3: waiting for its data");
+            c.working_on({"waiting for its data", 3});
             while (told < 2) std::this_thread::sleep_for(std::chrono::milliseconds(10));
             c.barrier();
             return;

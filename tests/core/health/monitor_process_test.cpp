@@ -212,7 +212,7 @@ TEST_F(Processes, OneThatDoesNotComeBackIsEndedAndRankZeroPrintsWhy) {
     start(2, {.timeout = 0.5, .grace = 0.5}, [&](Communicator& c, const auto& ready) {
       sum(c);
       ready();
-      c.working_on("step 5: reading data");
+      c.working_on({"reading data", 5});
       if (c.rank() == hung) sleep_for_ever();
       c.barrier();
     });

@@ -85,7 +85,7 @@ TEST(Watch, PassesEveryCollectiveOn) {
     int word = c.rank() + 7;
     c.broadcast(&word, sizeof word, 2);
     EXPECT_EQ(word, 9);
-    c.working_on("the parts");
+    c.working_on({"the parts"});
     const auto part_of = c.split(c.rank() == 2, 0);
     EXPECT_EQ(part_of->size(), c.rank() == 2 ? 1 : 2);
     sum(*part_of);
@@ -109,7 +109,7 @@ TEST(Watch, APartMayOutliveTheWhole) {
 TEST(Watch, OneRankHasNothingToWatch) {
   const auto outcomes = on_ranks(1, {.timeout = 0.1}, [](Communicator& c) {
     sum(c);
-    c.working_on("nothing");
+    c.working_on({"nothing"});
     c.barrier();
   });
   EXPECT_EQ(outcomes[0].text, "");
@@ -155,7 +155,7 @@ TEST(Watch, ARankThatDoesNotComeIsNamed) {
     const auto outcomes = on_ranks(3, {.timeout = 0.5, .grace = 60}, [&](Communicator& c) {
       sum(c);
       if (c.rank() == late) {
-        c.working_on("step 3: reading data");
+        c.working_on({"reading data", 3});
         while (told < 2) std::this_thread::sleep_for(std::chrono::milliseconds(10));
       }
       try {

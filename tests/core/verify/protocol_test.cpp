@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/verify/metrics.h"
 #include "ftrain/base/error.h"
 
 namespace ftrain {
@@ -40,6 +41,21 @@ struct Made {
       pairs.push_back({2 * p, 2 * p + 1, same});
     }
   }
+
+  // By the metrics that are there without a plugin.
+  Accuracy measured() const {
+    Registry registry;
+    add_metrics(registry);
+    std::vector<std::unique_ptr<Metric>> metrics;
+    for (const char* name : {"accuracy", "xnorm", "tar"}) {
+      metrics.push_back(registry.create<Metric>(name, Table::empty("verify")));
+    }
+    return measure({.pairs = pair_distances(embeddings, flipped, dimension, pairs),
+                    .embeddings = embeddings,
+                    .flipped = flipped,
+                    .dimension = dimension},
+                   metrics);
+  }
 };
 
 // Alternating as long as there are both.
@@ -65,7 +81,7 @@ TEST(Protocol, agrees_with_numpy_when_the_folds_are_uneven) {
       pair_distances(set.embeddings, set.flipped, set.dimension, set.pairs);
   EXPECT_NEAR(distances.distance[0], 0.89228599, 1e-8);
   EXPECT_NEAR(distances.distance[1], 0.97915612, 1e-8);
-  const Accuracy accuracy = measure_accuracy(set.embeddings, set.flipped, set.dimension, set.pairs);
+  const Accuracy accuracy = set.measured();
   EXPECT_NEAR(accuracy.mean, 0.8767843137254901, 1e-12);
   EXPECT_NEAR(accuracy.deviation, 0.04221138289405509, 1e-12);
   EXPECT_NEAR(accuracy.threshold, 1.3510000000000002, 1e-12);
@@ -79,7 +95,7 @@ TEST(Protocol, agrees_with_numpy_when_the_folds_are_uneven) {
 
 TEST(Protocol, agrees_with_numpy_on_three_thousand_pairs) {
   const Made set(3000, 8, 1.2f, 2);
-  const Accuracy accuracy = measure_accuracy(set.embeddings, set.flipped, set.dimension, set.pairs);
+  const Accuracy accuracy = set.measured();
   EXPECT_NEAR(accuracy.mean, 0.8506666666666668, 1e-12);
   EXPECT_NEAR(accuracy.deviation, 0.023371397523944147, 1e-12);
   EXPECT_NEAR(accuracy.threshold, 1.238, 1e-12);

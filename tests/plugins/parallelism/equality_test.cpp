@@ -109,8 +109,10 @@ TEST(Collectives, AreFew) {
   // Features, norms, labels, (max, sum) pairs.
   EXPECT_EQ(run.calls.at("all_gather"), 4u);
   EXPECT_EQ(run.bytes.at("all_gather"), 4 * (16 * 4 + 4 + 8) + 2 * 4 * 2 * 4u);
-  // Target cosines, and all gradients of the backbone.
+  // Target cosines; and all gradients of the backbone, with what the ranks tell each other.
   EXPECT_EQ(run.calls.at("all_reduce"), 2u);
+  EXPECT_EQ(run.notes[0], 0 + 1);
+  EXPECT_EQ(run.notes[1], 2);
   job.parallelism += "\nbucket = 0.001";
   EXPECT_GT(run_tiny(job).calls.at("all_reduce"), 2u);
 }

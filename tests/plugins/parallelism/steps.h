@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <map>
@@ -143,6 +144,7 @@ struct TinyRun {
   std::vector<double> loss, gradient_norm, ok;
   std::map<std::string, std::vector<float>> states;  // statistics: of the first rank
   std::vector<std::set<std::int64_t>> sampled;       // global classes of each step
+  std::array<float, 2> notes{};                      // of the last step, summed over the ranks
   std::size_t arena_bytes = 0, gradient_bytes = 0;   // of the first rank
   std::map<std::string, std::size_t> bytes, calls;   // of the first rank's collectives
 };
@@ -205,6 +207,8 @@ inline void run_tiny_rank(const TinyJob& job, const Job& source, int rank,
     program->write("label", labels.data());
     program->write("rate", &rate);
     program->write("step", &step);
+    const float notes[2] = {static_cast<float>(rank), 1};
+    if (job.ranks > 1) program->write("notes", notes);
     program->run();
     float loss = 0, norm = 0, ok = 0;
     program->read("loss", &loss);
@@ -218,6 +222,7 @@ inline void run_tiny_rank(const TinyJob& job, const Job& source, int rank,
       run.loss.push_back(static_cast<double>(loss));
       run.gradient_norm.push_back(static_cast<double>(norm));
       run.ok.push_back(static_cast<double>(ok));
+      if (job.ranks > 1) program->read("notes", run.notes.data());
     }
     run.sampled.resize(static_cast<std::size_t>(job.steps));
     for (const Graph::Named& fetch : graph->fetches()) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -265,6 +266,39 @@ TEST_F(Training, ACheckpointContinuesInAnotherParallelism) {
   for (std::size_t i = 0; i < 5; ++i)
     EXPECT_NEAR(rest.loss[i], whole.loss[i + 5], 1e-4 * whole.loss[i + 5]);
   EXPECT_EQ(more.loss.size(), 1u);
+}
+
+// The rank that was told says so with the next step: that is the last one of all ranks.
+TEST_F(Training, ASignalToOneRankStopsAllAtOneStep) {
+  std::vector<std::unique_ptr<Job>> jobs;
+  for (int rank = 0; rank < 3; ++rank) {
+    jobs.push_back(std::make_unique<Job>(
+        Job::parse(job_text(2, folder_ / "stopped"), "job.toml", {"dataset.batch=4"})));
+  }
+  std::atomic<int> interrupted{0};
+  std::vector<std::vector<std::int64_t>> steps(3);
+  std::mutex plugins_mutex;
+  on_ranks(3, [&](int rank, Communicator* communicator) {
+    const auto r = static_cast<std::size_t>(rank);
+    std::unique_ptr<Trainer> trainer;
+    {
+      const std::lock_guard lock(plugins_mutex);
+      trainer = std::make_unique<Trainer>(
+          *jobs[r], plugins(),
+          TrainerOptions{.communicator = communicator,
+                         .interrupted = rank == 1 ? &interrupted : nullptr});
+    }
+    trainer->after_step = [&](const StepReport& report) {
+      steps[r].push_back(report.step);
+      if (rank == 1 && report.step == 3) interrupted = 15;
+    };
+    trainer->run();
+    EXPECT_EQ(trainer->interrupted_by(), 15);
+    EXPECT_EQ(trainer->summary().state, "interrupted");
+    EXPECT_EQ(trainer->summary().steps, 4);
+  });
+  for (const auto& of_rank : steps) EXPECT_EQ(of_rank, (std::vector<std::int64_t>{1, 2, 3, 4}));
+  EXPECT_TRUE(fs::exists(folder_ / "stopped" / "checkpoints" / "step-00000004"));
 }
 
 TEST_F(Training, ARankThatFailsStopsTheOthersWithAReason) {

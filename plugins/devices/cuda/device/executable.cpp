@@ -19,11 +19,11 @@ constexpr std::size_t largest_copy = std::size_t{4} << 20;
 
 std::size_t index_of(const std::vector<Graph::Named>& list, std::string_view name,
                      const char* what) {
-  std::vector<std::string> names;
   for (std::size_t i = 0; i < list.size(); ++i) {
     if (list[i].name == name) return i;
-    names.push_back(list[i].name);
   }
+  std::vector<std::string> names;
+  for (const Graph::Named& named : list) names.push_back(named.name);
   throw DeviceError("the program has no " + std::string(what) + " '" + std::string(name) + "'" +
                     did_you_mean(name, names));
 }
@@ -112,12 +112,28 @@ void CudaExecutable::place_fetches() {
     offsets.push_back(total);
     if (bytes <= largest_copy) total += aligned_bytes(bytes);
   }
-  fetched_ = PinnedMemory(total, "fetched values");
-  if (total > 0) std::memset(fetched_.data(), 0, total);
+  fetched_ = PinnedMemory(2 * total, "fetched values");
+  if (total > 0) std::memset(fetched_.data(), 0, 2 * total);
   for (std::size_t i = 0; i < offsets.size(); ++i) {
     const Value value = program_.graph->fetches()[i].value;
     const bool copied = value.type().bytes() <= largest_copy;
-    fetches_.push_back({address(value), copied ? fetched_.data() + offsets[i] : nullptr});
+    Fetch& fetch = fetches_.emplace_back();
+    fetch.address = address(value);
+    if (!copied) continue;
+    fetch.copies[0] = fetched_.data() + offsets[i];
+    fetch.copies[1] = fetch.copies[0] + total;
+  }
+}
+
+// Those of the run before the last are read before this run is enqueued, and may be overwritten.
+void CudaExecutable::copy_fetches() {
+  for (std::size_t i = 0; i < fetches_.size(); ++i) {
+    const Fetch& fetch = fetches_[i];
+    if (fetch.copies[0] == nullptr) continue;
+    check(cudaMemcpyAsync(fetch.copies[runs_ % 2], fetch.address,
+                          program_.graph->fetches()[i].value.type().bytes(), cudaMemcpyDeviceToHost,
+                          machine_.main),
+          "copying fetched values to the host");
   }
 }
 
@@ -163,10 +179,12 @@ void CudaExecutable::begin() {
 }
 
 void CudaExecutable::end() {
-  done_.record(machine_.main);
+  copy_fetches();
+  Event& done = done_[runs_ % 2];
+  done.record(machine_.main);
   uploads_->end();
   ++runs_;
-  if (waiter_.through_host()) waiter_.wait(done_, "running the step");
+  if (waiter_.through_host()) waiter_.wait(done, "running the step");
 }
 
 void CudaExecutable::perform(const Launch& launch) const {
@@ -201,14 +219,6 @@ void CudaExecutable::enqueue(const Perform& perform, const Wait& wait) {
     perform(launch, machine_.main);
   }
   if (!beside_.empty()) wait(beside_.back());
-  for (std::size_t i = 0; i < fetches_.size(); ++i) {
-    const Fetch& fetch = fetches_[i];
-    if (fetch.copy == nullptr) continue;
-    check(cudaMemcpyAsync(fetch.copy, fetch.address,
-                          program_.graph->fetches()[i].value.type().bytes(), cudaMemcpyDeviceToHost,
-                          machine_.main),
-          "copying fetched values to the host");
-  }
 }
 
 void CudaExecutable::enqueue_plain() {
@@ -271,7 +281,7 @@ std::vector<TimelineEvent> CudaExecutable::run_with_timeline() {
                [&] { wait_for(machine_.main, beside.done); });
       });
   end();
-  waiter_.wait(done_, "running the step");
+  waiter_.wait(done_[(runs_ - 1) % 2], "running the step");
   std::vector<TimelineEvent> events;
   for (Span& span : spans) {
     const Node& node = *span.node;
@@ -289,12 +299,23 @@ void CudaExecutable::read(std::string_view fetch, void* data) {
   machine_.gpu.use();
   const std::size_t i = index_of(program_.graph->fetches(), fetch, "fetched value");
   const TensorType& type = program_.graph->fetches()[i].value.type();
-  waiter_.wait(done_, "running the step");
-  if (fetches_[i].copy != nullptr) return to_row_major(type, fetches_[i].copy, data);
+  const std::size_t turn = (runs_ + 1) % 2;  // of the last run
+  waiter_.wait(done_[turn], "running the step");
+  if (const char* copy = fetches_[i].copies[turn]) return to_row_major(type, copy, data);
   std::vector<char> whole(type.bytes());
   store_.staging().to_host(whole.data(), fetches_[i].address, whole.size(), machine_.main,
                            "fetched value '" + std::string(fetch) + "'");
   to_row_major(type, whole.data(), data);
+}
+
+void CudaExecutable::read_before(std::string_view fetch, void* data) {
+  machine_.gpu.use();
+  const std::size_t i = index_of(program_.graph->fetches(), fetch, "fetched value");
+  const std::size_t turn = runs_ % 2;  // of the run before the last
+  const char* copy = fetches_[i].copies[turn];
+  if (!runs_ahead() || runs_ < 2 || copy == nullptr) return Executable::read_before(fetch, data);
+  waiter_.wait(done_[turn], "running the step");
+  to_row_major(program_.graph->fetches()[i].value.type(), copy, data);
 }
 
 }  // namespace ftrain::cuda

@@ -3,7 +3,8 @@
 // Kernels stand on the main stream, collectives beside them on one of their own; which has to wait
 // for which is found once, from the memory that both touch. The first runs are enqueued kernel by
 // kernel, and so is what is kept while it is not stale; then the step is recorded and replayed by
-// one call. Kernels and their order are the same both ways.
+// one call. Kernels and their order are the same both ways. Fetched values are copied to the host
+// behind the step, two runs in turn: those of one are read while the next is under way.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +39,7 @@ class CudaExecutable final : public Executable {
  public:
   // Runs that are enqueued kernel by kernel before one is recorded: in them libraries load code
   // and take what memory they need.
-  static constexpr int plain_runs = 2;
+  static constexpr std::size_t plain_runs = 2;
 
   CudaExecutable(Program program, Store& store, Machine& machine, Communicator* communicator,
                  const RunOptions& options);
@@ -50,6 +51,8 @@ class CudaExecutable final : public Executable {
   std::vector<TimelineEvent> run_with_timeline() override;
   void refresh() override { stale_ = true; }
   void read(std::string_view fetch, void* data) override;
+  bool runs_ahead() const override { return !waiter_.through_host(); }
+  void read_before(std::string_view fetch, void* data) override;
 
  private:
   struct Launch {
@@ -64,12 +67,14 @@ class CudaExecutable final : public Executable {
   };
   struct Fetch {
     const char* address = nullptr;
-    char* copy = nullptr;  // that every run makes in the host's memory; null: none, it is large
+    // That every run makes in the host's memory, two runs in turn; null: none, it is large.
+    char* copies[2] = {nullptr, nullptr};
   };
 
   void make_launches(bool overlap);
   void find_waits();
   void place_fetches();
+  void copy_fetches();
   char* address(Value value) const;
   std::string title(const Launch& launch) const;
   void begin();
@@ -95,9 +100,9 @@ class CudaExecutable final : public Executable {
   std::vector<Beside> beside_;    // the collectives beside, in order
   std::vector<Fetch> fetches_;    // as the graph's
   PinnedMemory fetched_;
-  Event done_;  // of the last run
+  Event done_[2];  // of the last two runs, in turn
   Recording recording_;
-  int runs_ = 0;
+  std::size_t runs_ = 0;
   bool stale_ = true;
   std::uint64_t seen_writes_ = 0;
 };
