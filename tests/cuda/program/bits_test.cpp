@@ -73,6 +73,30 @@ TEST_F(Bits, AreTheSameStoppedAndContinued) {
   }
 }
 
+// A step is read while the next one is under way, unless a checkpoint follows it.
+TEST_F(Bits, OfAStepThatIsReadLateAreItsOwn) {
+  for (const std::string precision : {"fp32", "fp16"}) {
+    SCOPED_TRACE(precision);
+    const std::string late = "late_" + precision, at_once = "at_once_" + precision;
+    const std::string device = "device.precision=" + precision;
+    train(late, {"run.steps=6", device});
+    train(at_once, {"run.steps=6", device, "checkpoint.every=1", "checkpoint.keep=6"});
+    expect_same_bits(late, at_once);
+    const auto lines = metrics(late);
+    ASSERT_EQ(lines.size(), 6u);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      EXPECT_EQ(lines[i]["step"], i + 1);
+      // What the scale is after the step, as a checkpoint of it has it.
+      if (precision == "fp16") {
+        EXPECT_EQ(lines[i]["metrics"]["loss_scale"].get<float>(),
+                  scalar(at_once, static_cast<int>(i) + 1, "loss_scale"));
+      }
+    }
+    EXPECT_EQ(summary(late)["loss"], lines.back()["loss"]);
+    EXPECT_EQ(summary(late)["steps"], 6);
+  }
+}
+
 TEST_F(Bits, AreTheSameWhenActivationsAreMadeAgain) {
   train("kept", {"run.steps=2"});
   train("again", {"run.steps=2", "device.recompute=block"});
