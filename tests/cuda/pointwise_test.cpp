@@ -146,7 +146,7 @@ const KernelList& kernels() {
 }
 
 void check(const LoneNode& lone, const KernelDef& def, bool in_place) {
-  static const Context context{.stream = nullptr, .multiprocessors = 2};
+  static const Context context{{.stream = nullptr, .multiprocessors = 2}};
   KernelEnvironment environment;
   environment.device = &context;
   if (!def.refuse(lone.node(), environment).empty()) return;

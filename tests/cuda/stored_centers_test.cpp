@@ -56,8 +56,8 @@ std::shared_ptr<const Payload> margin() {
 }
 
 // Tiles of 64 rows.
-constexpr Context small_tiles{.multiprocessors = 4, .tile_bytes = 1};
-constexpr Context one_tile{.multiprocessors = 132};
+constexpr Context small_tiles{{.multiprocessors = 4}, nullptr, 1};
+constexpr Context one_tile{{.multiprocessors = 132}};
 
 TEST(CudaStoredCenters, InBf16AreF32ButForTheRounding) {
   for (const StoredCase& c : cpu::stored_cases()) {
@@ -85,7 +85,7 @@ struct Streams {
   Streams& operator=(const Streams&) = delete;
 
   Stream main, copies;
-  Context context{.stream = main, .copies = copies, .multiprocessors = 4, .tile_bytes = 1};
+  Context context{{.stream = main, .multiprocessors = 4}, copies, 1};  // tiles of 64 rows
 
   KernelEnvironment environment() const { return {.isa = {}, .device = &context}; }
   void run(Kernel& kernel) const {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "ftrain/device/kernel.h"
 #include "ftrain/model/backbone.h"
 #include "ftrain/plugin/abi.h"
 #include "tests/core/plugin/greeter.h"
@@ -54,6 +55,45 @@ TEST(Registry, CreatesAndConfiguresWhatAJobNames) {
   EXPECT_EQ(registry.entries()[0].doc, "greets");
   EXPECT_EQ(registry.entries()[0].library, plugins / "polite.so");
   EXPECT_EQ(registry.create<Greeter>("very_polite", {})->greet(), "good day, you");
+}
+
+std::string kernel_refusal(Registry& registry, const std::string& device, const KernelDef& def) {
+  try {
+    registry.add_kernel(device, def);
+  } catch (const PluginError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Registry, KeepsKernelsByDevice) {
+  const auto make = [](const Node&, const KernelEnvironment&) { return std::unique_ptr<Kernel>(); };
+  Registry registry({plugins});
+  registry.add_kernel("cpu", {.op = "gelu", .name = "fast", .priority = 10, .make = make});
+  registry.add_kernel("cuda", {.op = "gelu", .name = "fast", .priority = 7, .make = make});
+  ASSERT_THAT(registry.kernels(), SizeIs(2));
+  EXPECT_EQ(registry.kernels()[0].device, "cpu");
+  EXPECT_EQ(registry.kernels()[1].def->priority, 7);
+  EXPECT_THAT(
+      kernel_refusal(registry, "cpu", {.op = "gelu", .name = "fast", .make = make}),
+      AllOf(HasSubstr("'fast' of op 'gelu'"), HasSubstr("device 'cpu'"), HasSubstr("rename")));
+  EXPECT_THAT(kernel_refusal(registry, "cpu", {.op = "gelu", .name = "slow"}),
+              HasSubstr("make function"));
+  EXPECT_THAT(registry.kernels(), SizeIs(2));
+}
+
+TEST(Registry, LoadsLibrariesThatNoTableNames) {
+  Registry registry({plugins});
+  registry.load("polite");
+  EXPECT_THAT(names(registry), UnorderedElementsAre("polite", "very_polite"));
+  for (const char* name : {"pollite", "../plugins/polite", ""}) {
+    try {
+      registry.load(name);
+      ADD_FAILURE() << name;
+    } catch (const PluginError& error) {
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("no plugin library"), HasSubstr(name)));
+    }
+  }
 }
 
 TEST(Registry, LoadsOnlyWhatIsNamed) {

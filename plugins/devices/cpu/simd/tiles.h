@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "ftrain/cpu/parallel.h"
 #include "ftrain/device/kernel.h"
 #include "plugins/devices/cpu/device/layout.h"
 
@@ -44,14 +45,6 @@ std::string refuse_tiles(const Node& node, std::initializer_list<std::size_t> ac
 // Why a node's tensors cannot be taken as flat runs: all must be f32 or bf16, of one layout.
 std::string refuse_flat(const Node& node, std::initializer_list<std::size_t> inputs,
                         std::initializer_list<std::size_t> outputs = {0});
-
-// Calls f(i) for i < items on `threads` threads, each a run of neighbours. What f(i) computes must
-// not depend on who calls it: then results are the same for every number of threads.
-template <class F>
-void parallel_for(std::int64_t items, int threads, const F& f) {
-#pragma omp parallel for schedule(static) num_threads(threads) if (items > 1 && threads > 1)
-  for (std::int64_t i = 0; i < items; ++i) f(i);
-}
 
 // Keeps the addresses that bind() hands over.
 class BoundKernel : public Kernel {

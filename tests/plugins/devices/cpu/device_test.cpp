@@ -137,7 +137,8 @@ TEST(CpuDevice, NamesAnOpWithoutKernel) {
   const Value x = graph.input("x", {DType::f32, Shape{4}});
   graph.fetch("y", graph.emit(strange, {x}, {}, "layer7"));
   EXPECT_THAT(message_of([&] { open_device()->prepare(graph, nullptr, nullptr); }),
-              AllOf(HasSubstr("strange"), HasSubstr("layer7"), HasSubstr("f32[4]")));
+              AllOf(HasSubstr("strange"), HasSubstr("layer7"), HasSubstr("f32[4]"),
+                    HasSubstr("add_kernel"), HasSubstr("[plugins] load")));
 }
 
 TEST(CpuDevice, PrintsItsPrograms) {
