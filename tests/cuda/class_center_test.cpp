@@ -39,8 +39,8 @@ const KernelList& kernels() {
 }
 
 // Tiles of 64 rows.
-constexpr Context small_tiles{.multiprocessors = 4, .tile_bytes = 1};
-constexpr Context one_tile{.multiprocessors = 132};
+constexpr Context small_tiles{{.multiprocessors = 4}, nullptr, 1};
+constexpr Context one_tile{{.multiprocessors = 132}};
 
 struct HeadKeys final : MarginHead {
   std::shared_ptr<const Margin> margin() const override { return nullptr; }
