@@ -226,7 +226,10 @@ void CudaExecutable::enqueue_plain() {
           [this](const Beside& beside) { wait_for(machine_.main, beside.done); });
 }
 
+// Once, and with no step under way: libraries that are recorded may look at what they have
+// enqueued.
 void CudaExecutable::record() {
+  waiter_.wait(done_[(runs_ + 1) % 2], "running the step");
   try {
     Capture capture(machine_.main);
     enqueue(
