@@ -3,6 +3,7 @@
 #include <map>
 
 #include "ftrain/graph/opdef.h"
+#include "ftrain/ops/class_center.h"
 
 namespace ftrain::bench {
 namespace {
@@ -23,9 +24,11 @@ double all_flops_of(const Node& node) {
     // Cosines, where they were not kept; and in the second walk the gradients of the features and
     // of the centers.
     const Shape& features = node.input(0).shape;
-    const Value rows = node.inputs[forward ? 5 : 7];
-    const std::int64_t classes = rows.valid() ? rows.shape()[0] : node.input(3).shape[0];
-    const double products = forward ? 1 : node.inputs[8].valid() ? 2 : 3;
+    const Value rows = node.inputs[forward ? center_forward::rows : center_pass::rows];
+    const std::int64_t classes =
+        rows.valid() ? rows.shape()[0] : node.input(center_pass::weight).shape[0];
+    const bool kept = !forward && node.inputs[center_pass::cosines].valid();
+    const double products = forward ? 1 : kept ? 2 : 3;
     return 2 * products * static_cast<double>(features.elements() * classes);
   }
   return cost_of(node).flops;

@@ -1,5 +1,7 @@
 #include "ftrain/model/margin_head.h"
 
+#include "ftrain/model/head_graph.h"
+
 namespace ftrain {
 
 MarginHead::~MarginHead() = default;
@@ -13,5 +15,15 @@ void MarginHead::configure(Keys& keys) {
             "cosines with other classes above it are taken as 0 (noisy labels); absent: none",
             between(0, 1));
 }
+
+std::unique_ptr<HeadGraph> MarginHead::graph_half() const {
+  return nullptr;
+}
+
+HeadGraph::~HeadGraph() = default;
+
+void HeadGraph::statistics(const Scope&, const HeadSignals&) {}
+
+void HeadGraph::finish(const Scope&, Value) {}
 
 }  // namespace ftrain

@@ -1,6 +1,7 @@
 #include "ftrain/model/parallelism.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace ftrain {
 
@@ -32,6 +33,10 @@ void Parallelism::configure(Keys& keys) {
             "where class centers and their momentum are kept: the device's memory, or the host's, "
             "whence rows are fetched as they are needed",
             one_of(std::vector<std::string>{"device", "host"}));
+}
+
+HeadSignals Parallelism::signals(const StepBuild&, Value, Value) const {
+  throw std::logic_error("[parallelism]: this strategy does not serve heads with batch statistics");
 }
 
 std::vector<Value> Parallelism::reduce(const StepBuild& build, std::vector<Value> gradients) const {

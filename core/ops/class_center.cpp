@@ -37,17 +37,30 @@ void require_rows(const Node& node, std::size_t rows) {
           "rows must be i32 [capacity]");
 }
 
+// Those that a pass goes over.
+std::int64_t walked_rows(const Node& node, std::size_t rows, std::size_t weight) {
+  return node.input(node.inputs[rows].valid() ? rows : weight).shape[0];
+}
+
+void require_terms(const Node& node, std::size_t terms, std::int64_t batch) {
+  if (!node.inputs[terms].valid()) return;
+  const TensorType& type = node.input(terms);
+  require(type.dtype == node.input(0).dtype && type.shape.rank() == 2 && type.shape[1] == batch &&
+              type.shape[0] >= 1 && type.shape[0] <= most_margin_terms,
+          node, "terms must be of the features' type and [n, B] with n of 1 to 4");
+}
+
 std::vector<TensorType> infer_target(const Node& node) {
   require_operands(node, 1, 2);
   return {{node.input(0).dtype, Shape{node.input(0).shape[0]}}};
 }
 
 std::vector<TensorType> infer_forward(const Node& node) {
-  require_operands(node, 2, 3);
-  require_rows(node, 5);
+  require_operands(node, center_forward::labels, center_forward::weight);
+  require_rows(node, center_forward::rows);
+  require_terms(node, center_forward::terms, node.input(0).shape[0]);
   const DType dtype = node.input(0).dtype;
-  const std::int64_t walked =
-      node.inputs[5].valid() ? node.input(5).shape[0] : node.input(3).shape[0];
+  const std::int64_t walked = walked_rows(node, center_forward::rows, center_forward::weight);
   const std::int64_t batch = node.input(0).shape[0];
   std::vector<TensorType> types{{dtype, Shape{batch, 2}}, {dtype, Shape{walked}}};
   if (node.attributes.flag("keep_cosines")) types.push_back({dtype, Shape{walked, batch}});
@@ -55,35 +68,49 @@ std::vector<TensorType> infer_forward(const Node& node) {
 }
 
 std::vector<TensorType> infer_loss(const Node& node) {
-  const Shape& stats = node.input(0).shape;
-  require(stats.rank() == 3 && stats[2] == 2 && stats[1] == node.input(2).shape[0], node,
-          "stats must be [ranks, B, 2] and target cosines [B]");
+  const Shape& stats = node.input(center_loss::stats).shape;
+  require(
+      stats.rank() == 3 && stats[2] == 2 && stats[1] == node.input(center_loss::target).shape[0],
+      node, "stats must be [ranks, B, 2] and target cosines [B]");
+  require_terms(node, center_loss::terms, stats[1]);
   const DType dtype = node.input(0).dtype;
   return {{dtype, Shape{}}, {dtype, Shape{stats[1]}}};
 }
 
-constexpr std::size_t step = center_pass::step, row_steps = center_pass::row_steps,
-                      first_slot = center_pass::first_slot;
+std::vector<TensorType> infer_term_gradient(const Node& node) {
+  const Shape& target = node.input(term_gradient::target).shape;
+  require(target.rank() == 1 && node.input(term_gradient::norms).shape == target &&
+              node.input(term_gradient::log_sum).shape == target,
+          node, "target cosines, norms and log_sum must be [B]");
+  require(node.inputs[term_gradient::terms].valid(), node, "there must be terms");
+  require_terms(node, term_gradient::terms, target[0]);
+  return {node.input(term_gradient::terms)};
+}
+
+namespace pass = center_pass;
 
 // Of the gradient of the walked rows.
 TensorType gradient_type(const Node& node) {
-  return {node.input(0).dtype, Shape{node.input(6).shape[0], node.input(3).shape[1]}};
+  return {node.input(0).dtype,
+          Shape{node.input(pass::inverse_norms).shape[0], node.input(pass::weight).shape[1]}};
 }
 
 void require_walk(const Node& node) {
-  require_operands(node, 2, 3);
-  require_rows(node, 7);
-  const std::int64_t walked =
-      node.inputs[7].valid() ? node.input(7).shape[0] : node.input(3).shape[0];
-  require(node.input(6).shape == Shape{walked}, node, "inverse norms must be [walked classes]");
-  if (node.inputs[8].valid()) {
-    require(node.input(8).shape == Shape{walked, node.input(0).shape[0]}, node,
+  require_operands(node, pass::labels, pass::weight);
+  require_rows(node, pass::rows);
+  const std::int64_t batch = node.input(0).shape[0];
+  const std::int64_t walked = walked_rows(node, pass::rows, pass::weight);
+  require(node.input(pass::inverse_norms).shape == Shape{walked}, node,
+          "inverse norms must be [walked classes]");
+  if (node.inputs[pass::cosines].valid()) {
+    require(node.input(pass::cosines).shape == Shape{walked, batch}, node,
             "cosines must be [walked classes, B]");
   }
-  if (node.inputs[9].valid()) {
-    require(node.input(9) == gradient_type(node), node,
+  if (node.inputs[pass::earlier].valid()) {
+    require(node.input(pass::earlier) == gradient_type(node), node,
             "an earlier gradient must be [walked classes, D]");
   }
+  require_terms(node, pass::terms, batch);
 }
 
 std::vector<TensorType> infer_backward(const Node& node) {
@@ -93,28 +120,32 @@ std::vector<TensorType> infer_backward(const Node& node) {
 
 std::vector<TensorType> infer_update(const Node& node) {
   require_walk(node);
-  for (std::size_t i = first_slot; i < node.inputs.size(); ++i) {
-    require(node.input(i).shape == node.input(3).shape, node, "slots must have weight's shape");
-    require(node.input(i).dtype == node.input(3).dtype, node, "slots must be of weight's type");
+  for (std::size_t i = pass::first_slot; i < node.inputs.size(); ++i) {
+    require(node.input(i).shape == node.input(pass::weight).shape, node,
+            "slots must have weight's shape");
+    require(node.input(i).dtype == node.input(pass::weight).dtype, node,
+            "slots must be of weight's type");
   }
-  if (node.input(3).dtype == DType::bf16) {
-    require(node.inputs[step].valid(), node, "class centers in bf16 are rounded by the step");
+  if (node.input(pass::weight).dtype == DType::bf16) {
+    require(node.inputs[pass::step].valid(), node, "class centers in bf16 are rounded by the step");
   }
-  if (node.inputs[step].valid()) {
-    require(node.input(step).dtype == DType::i64 && node.input(step).shape.rank() == 0, node,
+  if (node.inputs[pass::step].valid()) {
+    const TensorType& step = node.input(pass::step);
+    require(step.dtype == DType::i64 && step.shape.rank() == 0, node,
             "the step must be an i64 scalar");
   }
-  if (node.inputs[row_steps].valid()) {
-    require(node.input(row_steps) == TensorType{DType::f32, Shape{node.input(3).shape[0]}}, node,
+  if (node.inputs[pass::row_steps].valid()) {
+    const Shape classes{node.input(pass::weight).shape[0]};
+    require(node.input(pass::row_steps) == TensorType{DType::f32, classes}, node,
             "the rows' steps must be f32 [C]");
   }
   return {node.input(0)};
 }
 
 std::vector<int> writes_update(const Node& node) {
-  std::vector<int> written{3};
-  if (node.inputs[row_steps].valid()) written.push_back(static_cast<int>(row_steps));
-  for (std::size_t i = first_slot; i < node.inputs.size(); ++i) {
+  std::vector<int> written{static_cast<int>(pass::weight)};
+  if (node.inputs[pass::row_steps].valid()) written.push_back(static_cast<int>(pass::row_steps));
+  for (std::size_t i = pass::first_slot; i < node.inputs.size(); ++i) {
     written.push_back(static_cast<int>(i));
   }
   return written;
@@ -161,7 +192,7 @@ OpCost cost_of_pass(const Node& node) {
   if (node.op == &ops::def::class_center_backward) {
     cost.bytes += rows * width * 4 * (node.inputs[center_pass::earlier].valid() ? 2 : 1);
   } else if (!forward) {
-    const auto written = static_cast<double>(1 + node.inputs.size() - first_slot);
+    const auto written = static_cast<double>(1 + node.inputs.size() - pass::first_slot);
     const bool all = node.attributes.flag("all_rows");
     cost.bytes += (all ? static_cast<double>(weight.shape[0]) : rows) * row * (2 * written - 1);
   }
@@ -178,17 +209,22 @@ const OpDef target_cosine{.name = "target_cosine",
                           .concern = Concern::class_centers};
 const OpDef class_center_forward{.name = "class_center_forward",
                                  .infer = infer_forward,
-                                 .operands = "features norms labels weight target rows",
+                                 .operands = "features norms labels weight target rows terms",
                                  .concern = Concern::class_centers,
                                  .cost = cost_of_pass};
 const OpDef margin_loss{.name = "margin_loss",
                         .infer = infer_loss,
-                        .operands = "stats norms target",
+                        .operands = "stats norms target terms",
                         .concern = Concern::class_centers};
+const OpDef margin_term_gradient{.name = "margin_term_gradient",
+                                 .infer = infer_term_gradient,
+                                 .operands = "target norms log_sum terms",
+                                 .concern = Concern::class_centers};
 const OpDef class_center_backward{
     .name = "class_center_backward",
     .infer = infer_backward,
-    .operands = "features norms labels weight target log_sum inverse_norms rows cosines earlier",
+    .operands =
+        "features norms labels weight target log_sum inverse_norms rows cosines earlier terms",
     .concern = Concern::class_centers,
     .cost = cost_of_pass};
 const OpDef class_center_update{.name = "class_center_update",
@@ -196,7 +232,7 @@ const OpDef class_center_update{.name = "class_center_update",
                                 .writes = writes_update,
                                 .operands =
                                     "features norms labels weight target log_sum inverse_norms "
-                                    "rows cosines earlier rate ok step row_steps slot ...",
+                                    "rows cosines earlier terms rate ok step row_steps slot ...",
                                 .concern = Concern::class_centers,
                                 .cost = cost_of_pass};
 const OpDef sample_classes{.name = "sample_classes",
@@ -215,13 +251,20 @@ Value target_cosine(Value features, Value labels, Value weight, const ClassCente
 ClassStats class_center_forward(Value features, Value norms, Value labels, Value weight,
                                 Value target, Value rows, const ClassCenters& c) {
   const Value stats = features.graph().emit(
-      def::class_center_forward, {features, norms, labels, weight, target, rows}, attributes_of(c));
+      def::class_center_forward, {features, norms, labels, weight, target, rows, c.terms},
+      attributes_of(c));
   return {stats, stats.sibling(1), c.keep_cosines ? stats.sibling(2) : Value()};
 }
 
 MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenters& c) {
-  const Value loss = stats.graph().emit(def::margin_loss, {stats, norms, target}, attributes_of(c));
+  const Value loss =
+      stats.graph().emit(def::margin_loss, {stats, norms, target, c.terms}, attributes_of(c));
   return {loss, loss.sibling(1)};
+}
+
+Value margin_term_gradient(Value target, Value norms, Value log_sum, const ClassCenters& c) {
+  return target.graph().emit(def::margin_term_gradient, {target, norms, log_sum, c.terms},
+                             attributes_of(c));
 }
 
 ClassGradients class_center_backward(Value features, Value norms, Value labels, Value weight,
@@ -230,7 +273,7 @@ ClassGradients class_center_backward(Value features, Value norms, Value labels, 
   const Value weight_gradient =
       features.graph().emit(def::class_center_backward,
                             {features, norms, labels, weight, target, log_sum, stats.inverse_norms,
-                             rows, stats.cosines, earlier},
+                             rows, stats.cosines, earlier, c.terms},
                             attributes_of(c));
   return {weight_gradient.sibling(1), weight_gradient};
 }
@@ -246,8 +289,9 @@ Value class_center_update(Value features, Value norms, Value labels, Value weigh
   attributes.set("all_rows", update.all_rows);
   if (update.step.valid()) attributes.set("seed", static_cast<std::int64_t>(update.seed));
   std::vector<Value> inputs{
-      features, norms,         labels,         weight, target, log_sum,     stats.inverse_norms,
-      rows,     stats.cosines, update.earlier, rate,   ok,     update.step, update.row_steps};
+      features, norms,         labels,         weight,  target, log_sum, stats.inverse_norms,
+      rows,     stats.cosines, update.earlier, c.terms, rate,   ok,      update.step,
+      update.row_steps};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   return features.graph().emit(def::class_center_update, std::move(inputs), std::move(attributes));
 }

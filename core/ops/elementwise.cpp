@@ -21,6 +21,13 @@ std::vector<TensorType> infer_scalar_factor(const Node& node) {
   return {node.input(0)};
 }
 
+std::vector<TensorType> infer_scale_rows(const Node& node) {
+  const Shape& x = node.input(0).shape;
+  require(x.rank() == 2 && node.input(1).shape == Shape{x[0]}, node,
+          "x must be [N, D] and the factors [N]");
+  return {node.input(0)};
+}
+
 std::vector<TensorType> infer_prelu(const Node& node) {
   const Shape& x = node.input(0).shape;
   require(x.rank() >= 2 && node.input(1).shape == Shape{x[1]}, node,
@@ -57,6 +64,25 @@ Values vjp_scale(Graph&, const Node& node, const Values& dy) {
 
 Values vjp_scale_by(Graph&, const Node& node, const Values& dy) {
   return {ops::scale_by(dy[0], node.inputs[1]), ops::sum(ops::mul(dy[0], node.inputs[0]))};
+}
+
+Values vjp_shift(Graph&, const Node&, const Values& dy) {
+  return {dy[0]};
+}
+
+Values vjp_clamp(Graph&, const Node& node, const Values& dy) {
+  const Attributes& a = node.attributes;
+  return {ops::clamp_grad(dy[0], node.inputs[0], a.number("low"), a.number("high"))};
+}
+
+Values vjp_sqrt(Graph&, const Node& node, const Values& dy) {
+  const Value y(&dy[0].graph(), node.index, 0);
+  return {ops::scale(ops::mul(dy[0], ops::reciprocal(y)), 0.5)};
+}
+
+Values vjp_reciprocal(Graph&, const Node& node, const Values& dy) {
+  const Value y(&dy[0].graph(), node.index, 0);
+  return {ops::scale(ops::mul(dy[0], ops::mul(y, y)), -1)};
 }
 
 Values vjp_relu(Graph&, const Node& node, const Values& dy) {
@@ -101,6 +127,13 @@ const OpDef scale{.name = "scale",
                   .light = true};
 const OpDef scale_by{
     .name = "scale_by", .infer = infer_scalar_factor, .vjp = vjp_scale_by, .operands = "x factor"};
+const OpDef shift{.name = "shift", .infer = like_first, .vjp = vjp_shift, .operands = "x"};
+const OpDef clamp{.name = "clamp", .infer = like_first, .vjp = vjp_clamp, .operands = "x"};
+const OpDef clamp_grad{.name = "clamp_grad", .infer = infer_same, .operands = "dy x"};
+const OpDef sqrt{.name = "sqrt", .infer = like_first, .vjp = vjp_sqrt, .operands = "x"};
+const OpDef reciprocal{
+    .name = "reciprocal", .infer = like_first, .vjp = vjp_reciprocal, .operands = "x"};
+const OpDef scale_rows{.name = "scale_rows", .infer = infer_scale_rows, .operands = "x factors"};
 const OpDef relu{.name = "relu",
                  .infer = like_first,
                  .vjp = vjp_relu,
@@ -143,6 +176,24 @@ Value scale(Value x, double factor) {
 }
 Value scale_by(Value x, Value factor) {
   return x.graph().emit(def::scale_by, {x, factor});
+}
+Value shift(Value x, double summand) {
+  return x.graph().emit(def::shift, {x}, {{"summand", summand}});
+}
+Value clamp(Value x, double low, double high) {
+  return x.graph().emit(def::clamp, {x}, {{"low", low}, {"high", high}});
+}
+Value clamp_grad(Value dy, Value x, double low, double high) {
+  return x.graph().emit(def::clamp_grad, {dy, x}, {{"low", low}, {"high", high}});
+}
+Value sqrt(Value x) {
+  return x.graph().emit(def::sqrt, {x});
+}
+Value reciprocal(Value x) {
+  return x.graph().emit(def::reciprocal, {x});
+}
+Value scale_rows(Value x, Value factors) {
+  return x.graph().emit(def::scale_rows, {x, factors});
 }
 Value relu(Value x) {
   return x.graph().emit(def::relu, {x});

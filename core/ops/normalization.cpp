@@ -87,10 +87,14 @@ Values vjp_fixed(Graph&, const Node& node, const Values& dy) {
   return {dx, {}, {}, ops::sum_groups(sums.gamma), ops::sum_groups(sums.beta)};
 }
 
-// The norms are a by-product (margins read them); no gradient flows through them.
-Values vjp_normalize(Graph&, const Node& node, const Values& dy) {
-  const Value y(&dy[0].graph(), node.index, 0);
-  return {ops::normalize_grad(dy[0], y, y.sibling(1))};
+// Few heads reach the features by way of the norms: d norm / d x = y.
+Values vjp_normalize(Graph& graph, const Node& node, const Values& dy) {
+  const Value y(&graph, node.index, 0);
+  Value dx;
+  if (dy[0].valid()) dx = ops::normalize_grad(dy[0], y, y.sibling(1));
+  if (dy.size() < 2 || !dy[1].valid()) return {dx};
+  const Value along = ops::scale_rows(y, dy[1]);
+  return {dx.valid() ? ops::add(dx, along) : along};
 }
 
 }  // namespace

@@ -34,6 +34,9 @@ Values vjp_pool(Graph&, const Node& node, const Values& dy) {
 Values vjp_sum(Graph&, const Node& node, const Values& dy) {
   return {ops::fill_like(dy[0], node.input(0).shape)};
 }
+Values vjp_fill(Graph&, const Node&, const Values& dy) {
+  return {ops::sum(dy[0])};
+}
 Values vjp_sum_rows(Graph&, const Node& node, const Values& dy) {
   return {ops::repeat_rows(dy[0], node.input(0).shape[0])};
 }
@@ -56,7 +59,8 @@ const OpDef global_average_pool{.name = "global_average_pool",
 const OpDef global_average_pool_grad{
     .name = "global_average_pool_grad", .infer = infer_shape_attribute, .operands = "dy"};
 const OpDef sum{.name = "sum", .infer = infer_scalar, .vjp = vjp_sum, .operands = "x"};
-const OpDef fill_like{.name = "fill_like", .infer = infer_shape_attribute, .operands = "scalar"};
+const OpDef fill_like{
+    .name = "fill_like", .infer = infer_shape_attribute, .vjp = vjp_fill, .operands = "scalar"};
 const OpDef sum_rows{
     .name = "sum_rows", .infer = infer_sum_rows, .vjp = vjp_sum_rows, .operands = "x"};
 const OpDef repeat_rows{.name = "repeat_rows", .infer = infer_shape_attribute, .operands = "row"};

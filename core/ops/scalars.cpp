@@ -19,8 +19,6 @@ namespace ops::def {
 const OpDef clip_coefficient{
     .name = "clip_coefficient", .infer = infer_scalar, .operands = "squared_norm"};
 const OpDef all_finite{.name = "all_finite", .infer = infer_scalar, .operands = "scalar ..."};
-const OpDef sqrt{.name = "sqrt", .infer = infer_scalar, .operands = "x"};
-const OpDef reciprocal{.name = "reciprocal", .infer = infer_scalar, .operands = "x"};
 
 std::vector<TensorType> infer_loss_scale(const Node& node) {
   infer_scalar(node);
@@ -46,12 +44,6 @@ Value clip_coefficient(Value squared_norm, double limit) {
 Value all_finite(std::vector<Value> scalars) {
   Graph& graph = scalars.at(0).graph();
   return graph.emit(def::all_finite, std::move(scalars));
-}
-Value sqrt(Value x) {
-  return x.graph().emit(def::sqrt, {x});
-}
-Value reciprocal(Value x) {
-  return x.graph().emit(def::reciprocal, {x});
 }
 void update_loss_scale(Value scale, Value steps, Value ok, const LossScale& options) {
   scale.graph().emit(

@@ -28,6 +28,20 @@ std::vector<TensorType> infer_slice(const Node& node) {
   return {type};
 }
 
+std::vector<TensorType> infer_concat(const Node& node) {
+  TensorType type = node.input(0);
+  require(type.shape.rank() >= 1, node, "there must be rows");
+  for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+    TensorType part = node.input(i);
+    require(part.shape.rank() == type.shape.rank(), node, "the parts must be alike but for rows");
+    const std::int64_t rows = part.shape[0];
+    part.shape[0] = type.shape[0];
+    require(part == type, node, "the parts must be alike but for rows");
+    type.shape[0] += rows;
+  }
+  return {type};
+}
+
 }  // namespace
 
 namespace ops::def {
@@ -40,6 +54,7 @@ const OpDef reshape{.name = "reshape",
                     .light = true};
 const OpDef slice_rows{
     .name = "slice_rows", .infer = infer_slice, .operands = "x", .recompute = Recompute::never};
+const OpDef concat_rows{.name = "concat_rows", .infer = infer_concat, .operands = "part ..."};
 
 }  // namespace ops::def
 
@@ -57,6 +72,12 @@ Value flatten(Value x) {
 Value slice_rows(Value x, std::int64_t first, std::int64_t count) {
   if (first == 0 && x.shape().rank() > 0 && count == x.shape()[0]) return x;
   return x.graph().emit(def::slice_rows, {x}, {{"first", first}, {"count", count}});
+}
+
+Value concat_rows(std::vector<Value> parts) {
+  if (parts.size() == 1) return parts[0];
+  Graph& graph = parts.at(0).graph();
+  return graph.emit(def::concat_rows, std::move(parts));
 }
 
 }  // namespace ops

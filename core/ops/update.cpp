@@ -29,6 +29,12 @@ std::vector<int> writes_update(const Node& node) {
   return written;
 }
 
+std::vector<TensorType> infer_assign(const Node& node) {
+  require(node.input(0) == node.input(1), node, "state and value must have one type and shape");
+  require(node.input(2).shape.rank() == 0, node, "ok must be a scalar");
+  return {};
+}
+
 }  // namespace
 
 namespace ops::def {
@@ -39,6 +45,11 @@ const OpDef optimizer_update{.name = "optimizer_update",
                              .operands = "parameter gradient rate ok coefficient step slot ...",
                              .ordering = Ordering::update,
                              .concern = Concern::update};
+const OpDef assign{.name = "assign",
+                   .infer = infer_assign,
+                   .writes = [](const Node&) { return std::vector<int>{0}; },
+                   .operands = "state value ok",
+                   .concern = Concern::update};
 
 }  // namespace ops::def
 
@@ -52,6 +63,10 @@ void ops::optimizer_update(Value parameter, std::vector<Value> slots, Value grad
   graph.emit(ops::def::optimizer_update, std::move(inputs),
              {{"update", std::move(update)}, {"rate_factor", rate_factor}, {"decay", decay}},
              parameter.node().name);
+}
+
+void ops::assign(Value state, Value value, Value ok) {
+  state.graph().emit(ops::def::assign, {state, value, ok}, {}, state.node().name);
 }
 
 }  // namespace ftrain

@@ -1,8 +1,10 @@
 #include "core/train/step_graph.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "ftrain/graph/gradients.h"
+#include "ftrain/model/head_pass.h"
 #include "ftrain/model/report_scalar.h"
 #include "ftrain/ops.h"
 
@@ -60,18 +62,20 @@ class StepGraph {
     build_.rank = rank;
     build_.ranks = ranks;
     set_statistics(build_, assembly);
+    if (head_half_) head_.emplace(HeadStep{*head_half_, Scope(build_, "head")});
   }
 
   // The parts stand one behind the other, so that a part's activations are gone before the next
   // part's come.
   std::unique_ptr<Graph> run() {
+    if (head_half_ && parts_ > 1) run_ahead();
     for (std::int64_t part = 0; part < parts_; ++part) add_part(part);
     finish();
     return std::move(graph_);
   }
 
  private:
-  StepBuild step_build(std::int64_t part) const {
+  StepBuild step_build(std::int64_t part) {
     StepBuild build{.graph = *graph_,
                     .rank = build_.rank,
                     .ranks = build_.ranks,
@@ -85,26 +89,56 @@ class StepGraph {
                     .parts = parts_,
                     .part = part};
     if (parts_ > 1) build.step_labels = label_;
+    if (head_) build.head = &*head_;
     return build;
+  }
+
+  Value labels_of(std::int64_t part) { return ops::slice_rows(label_, part * batch_, batch_); }
+
+  Value embedding_of(Build& build, std::int64_t part) {
+    build.first_sample = (build.rank * parts_ + part) * batch_;
+    const auto& data = assembly_.data;
+    const Value pixels =
+        ops::image_normalize(ops::slice_rows(image_, part * batch_, batch_), build.step,
+                             {.mean = data.mean,
+                              .scale = data.scale,
+                              .flip = data.flip,
+                              .seed = assembly_.seed(),
+                              .first_sample = build.first_sample});
+    const Value embedding = assembly_.backbone->forward(Scope(build), pixels);
+    check_embedding(embedding, batch_);
+    return embedding;
+  }
+
+  // The head's statistics are of all parts and wanted before the first part's margins, so every
+  // part goes forward once more, ahead of all. It is a micro-batch of its own: nothing is kept of
+  // it for the real one. Running statistics of the network are the real ones' alone.
+  void run_ahead() {
+    if (head_half_->statistics_of() == HeadGraph::Statistics::none) return;
+    std::vector<Value> target, norms, labels;
+    for (std::int64_t part = 0; part < parts_; ++part) {
+      graph_->set_stage({Phase::forward, static_cast<std::int32_t>(parts_ + part)});
+      Build ahead = build_;
+      ahead.at_end.clear();
+      const Value embedding = embedding_of(ahead, part);
+      if (part == 0) find_parameters();
+      const HeadSignals signals =
+          assembly_.parallelism->signals(step_build(part), embedding, labels_of(part));
+      target.push_back(signals.target);
+      norms.push_back(signals.norms);
+      labels.push_back(signals.labels);
+    }
+    HeadPass::statistics(step_build(0), {ops::concat_rows(target), ops::concat_rows(norms),
+                                         ops::concat_rows(labels)});
   }
 
   // Forward, class centers and backward of one part; its gradients are added to those so far.
   void add_part(std::int64_t part) {
     graph_->set_stage({Phase::forward, static_cast<std::int32_t>(part)});
-    build_.first_sample = (build_.rank * parts_ + part) * batch_;
-    const auto& data = assembly_.data;
-    const Value pixels =
-        ops::image_normalize(ops::slice_rows(image_, part * batch_, batch_), build_.step,
-                             {.mean = data.mean,
-                              .scale = data.scale,
-                              .flip = data.flip,
-                              .seed = assembly_.seed(),
-                              .first_sample = build_.first_sample});
-    const Value embedding = assembly_.backbone->forward(Scope(build_), pixels);
-    check_embedding(embedding, batch_);
-    if (part == 0) find_parameters();
-    const ClassCenterStep centers = assembly_.parallelism->class_centers(
-        step_build(part), embedding, ops::slice_rows(label_, part * batch_, batch_), so_far_);
+    const Value embedding = embedding_of(build_, part);
+    if (part == 0 && parameters_.empty()) find_parameters();
+    const ClassCenterStep centers =
+        assembly_.parallelism->class_centers(step_build(part), embedding, labels_of(part), so_far_);
     loss_ = loss_.valid() ? ops::add(loss_, centers.loss) : centers.loss;
     // What earlier parts gave is a seed of the parameter itself: it is added to where the gradient
     // is made, and no second set of gradients ever stands. Vectors are small, and devices make them
@@ -198,6 +232,7 @@ class StepGraph {
                             policy.rate_factor, policy.decay);
     }
     for (const auto& write : build_.at_end) write(ok);
+    if (head_) head_half_->finish(head_->scope, ok);
     if (scaled) {
       report_scalar(*graph_, "loss_scale", loss_scale_.value);
       ops::update_loss_scale(loss_scale_.value, loss_scale_.steps, ok,
@@ -214,6 +249,8 @@ class StepGraph {
   std::unique_ptr<Graph> graph_ = std::make_unique<Graph>();
   Build build_;
   std::shared_ptr<const Margin> margin_ = assembly_.head->margin();
+  std::unique_ptr<HeadGraph> head_half_ = assembly_.head->graph_half();
+  std::optional<HeadStep> head_;  // once build_ is as it stays
   Value image_, label_, rate_;
   Value notes_;                    // invalid with one rank
   std::vector<Value> parameters_;  // last first

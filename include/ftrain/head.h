@@ -3,5 +3,6 @@
 
 #include "ftrain/head/margin_cpu.h"
 #include "ftrain/head/margin_formula.h"
+#include "ftrain/model/head_graph.h"
 #include "ftrain/model/margin_head.h"
 #include "ftrain/plugin.h"

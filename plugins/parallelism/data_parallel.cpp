@@ -1,4 +1,5 @@
 #include "ftrain/base/error.h"
+#include "ftrain/model/head_pass.h"
 #include "ftrain/model/parallelism.h"
 #include "ftrain/ops.h"
 #include "ftrain/plugin.h"
@@ -21,17 +22,22 @@ struct DataParallel final : Parallelism {
     const auto [weight, slots, row_steps] = centers(build, embedding, {0, build.classes});
     const auto [unit_rows, norms] = ops::normalize(embedding);
     const Value features = build.margin->normalized ? unit_rows : embedding;
-    const ops::ClassCenters options{build.margin, 0,
-                                    1.0 / static_cast<double>(build.batch * ranks * build.parts),
-                                    keeps_cosines(build.classes, build.batch, weight)};
+    ops::ClassCenters options{build.margin, 0,
+                              1.0 / static_cast<double>(build.batch * ranks * build.parts),
+                              keeps_cosines(build.classes, build.batch, weight)};
     const Value target = ops::target_cosine(features, labels, weight, options);
+    const HeadPass head(build, {target, norms, labels}, false);
+    options.terms = head.terms();
     const ops::ClassStats stats =
         ops::class_center_forward(features, norms, labels, weight, target, {}, options);
     const auto [own_loss, log_sum] =
         ops::margin_loss(ops::reshape(stats.stats, {1, build.batch, 2}), norms, target, options);
-    const Value loss = share_of_step(build, ops::all_reduce_sum(own_loss, ranks), ranks);
+    const Value loss =
+        head.add_loss(share_of_step(build, ops::all_reduce_sum(own_loss, ranks), ranks));
     const Value ok = add_loss(loss, so_far);
     const EmitIn backward(build.graph, Phase::backward);
+    std::vector<Seed> seeds;
+    head.add_seeds(seeds, target, norms, log_sum, options);
     ops::RowUpdate update = row_update(build, row_steps);
     const bool last = build.part + 1 == build.parts;
     if (last && ranks == 1) {
@@ -39,7 +45,8 @@ struct DataParallel final : Parallelism {
       const Value gradient =
           ops::class_center_update(features, norms, labels, weight, target, log_sum, stats, {},
                                    slots, build.rate, ok, options, update);
-      return {loss, ok, {{features, gradient}}};
+      seeds.push_back({features, gradient});
+      return {loss, ok, seeds};
     }
     const auto [gradient, dweight] = ops::class_center_backward(
         features, norms, labels, weight, target, log_sum, stats, {}, options, so_far.weight);
@@ -49,7 +56,15 @@ struct DataParallel final : Parallelism {
                             ops::cast(build.rate, weight.dtype()), {}, ok, build.step,
                             update.update, update.rate_factor, update.decay);
     }
-    return {loss, ok, {{features, gradient}}};
+    seeds.push_back({features, gradient});
+    return {loss, ok, seeds};
+  }
+
+  HeadSignals signals(const StepBuild& build, Value embedding, Value labels) const override {
+    const Value weight = centers(build, embedding, {0, build.classes}).weight;
+    const auto [unit_rows, norms] = ops::normalize(embedding);
+    const Value features = build.margin->normalized ? unit_rows : embedding;
+    return {ops::target_cosine(features, labels, weight, {build.margin}), norms, labels};
   }
 
  private:

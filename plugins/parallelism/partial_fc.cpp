@@ -39,6 +39,12 @@ struct PartialFc final : Parallelism {
                                  {rate, rows == "all"}, wire_of(features),
                                  row_update(build, row_steps), so_far);
   }
+
+  HeadSignals signals(const StepBuild& build, Value embedding, Value labels) const override {
+    const Shard own = shard(build.classes, build.rank, build.ranks);
+    const Value weight = centers(build, embedding, own).weight;
+    return sharded_signals(build, embedding, labels, weight, own.first, wire_of(features));
+  }
 };
 
 }  // namespace

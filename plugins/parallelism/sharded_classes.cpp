@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ftrain/model/head_pass.h"
 #include "ftrain/ops.h"
 #include "plugins/parallelism/parts.h"
 
@@ -15,6 +16,11 @@ std::int64_t capacity_of(double rate, std::int64_t classes, std::int64_t samples
   const double expected = rate * static_cast<double>(classes);
   const double room = expected + 6 * std::sqrt(expected * (1 - rate));
   return std::min(classes, static_cast<std::int64_t>(std::ceil(room)) + samples);
+}
+
+// Of what all ranks' samples have, this rank's.
+Value own_rows(const StepBuild& build, Value all) {
+  return ops::slice_rows(all, build.rank * build.batch, build.batch);
 }
 
 }  // namespace
@@ -43,32 +49,49 @@ ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, V
     }
   }
   const Value sampled = so_far.rows;
-  const ops::ClassCenters centers{build.margin, first_class,
-                                  1.0 / static_cast<double>(batch * build.parts),
-                                  Parallelism::keeps_cosines(walked, batch, weight)};
+  ops::ClassCenters centers{build.margin, first_class,
+                            1.0 / static_cast<double>(batch * build.parts),
+                            Parallelism::keeps_cosines(walked, batch, weight)};
   const Value target =
       ops::all_reduce_sum(ops::target_cosine(features, all_labels, weight, centers), ranks);
+  const HeadPass head(build, {own_rows(build, target), normalized.norms, labels}, true);
+  centers.terms = head.terms();
   const ops::ClassStats stats =
       ops::class_center_forward(features, norms, all_labels, weight, target, sampled, centers);
   // One collective for the maxima and the sums.
   const Value all_stats = ops::all_gather(ops::reshape(stats.stats, {1, batch, 2}), ranks);
   const auto [mean, log_sum] = ops::margin_loss(all_stats, norms, target, centers);
-  const Value loss = share_of_step(build, mean, 1);
+  const Value loss = head.add_loss(share_of_step(build, mean, 1));
   const Value ok = add_loss(loss, so_far);
   const EmitIn backward(build.graph, Phase::backward);
+  std::vector<Seed> seeds;
+  head.add_seeds(seeds, target, norms, log_sum, centers);
   if (build.part + 1 < build.parts) {
     const auto [gradient, dweight] =
         ops::class_center_backward(features, norms, all_labels, weight, target, log_sum, stats,
                                    sampled, centers, so_far.weight);
     so_far.weight = dweight;
-    return {loss, ok, {{features, gradient}}};
+    seeds.push_back({features, gradient});
+    return {loss, ok, seeds};
   }
   update.all_rows = sampling.all_rows;
   update.earlier = so_far.weight;
   const Value gradient =
       ops::class_center_update(features, norms, all_labels, weight, target, log_sum, stats, sampled,
                                slots, build.rate, ok, centers, update);
-  return {loss, ok, {{features, gradient}}};
+  seeds.push_back({features, gradient});
+  return {loss, ok, seeds};
+}
+
+HeadSignals sharded_signals(const StepBuild& build, Value embedding, Value labels, Value weight,
+                            std::int64_t first_class, std::optional<DType> wire) {
+  const ops::Normalized normalized = ops::normalize(embedding);
+  const Value rows = build.margin->normalized ? normalized.rows : embedding;
+  const Value features = ops::all_gather(rows, build.ranks, wire);
+  const Value all_labels = ops::all_gather(labels, build.ranks);
+  const Value target = ops::all_reduce_sum(
+      ops::target_cosine(features, all_labels, weight, {build.margin, first_class}), build.ranks);
+  return {own_rows(build, target), normalized.norms, labels};
 }
 
 }  // namespace ftrain

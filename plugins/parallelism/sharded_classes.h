@@ -24,6 +24,10 @@ ClassCenterStep sharded_class_centers(const StepBuild& build, Value embedding, V
                                       std::optional<DType> wire, ops::RowUpdate update,
                                       PartialGradients& so_far);
 
+// What Parallelism::signals gives.
+HeadSignals sharded_signals(const StepBuild& build, Value embedding, Value labels, Value weight,
+                            std::int64_t first_class, std::optional<DType> wire);
+
 inline std::optional<DType> wire_of(const std::string& features) {
   return features == "bf16" ? std::optional(DType::bf16) : std::nullopt;
 }

@@ -30,8 +30,13 @@ struct TestFormula {
   static constexpr bool plain_others = plain;
   static constexpr bool normalized = normal;
   template <class T>
-  FTRAIN_HD Dual<T> target(T cosine, const MarginRow<T>&) const {
-    return {cosine - T(0.2), T(1)};
+  FTRAIN_HD Dual<T> target(T cosine, const MarginRow<T>& row) const {
+    return {cosine - T(0.2) - row.term[0] * row.term[1], T(1)};
+  }
+  template <class T>
+  FTRAIN_HD void target_term_slopes(T, const MarginRow<T>& row, T* slopes) const {
+    slopes[0] = -row.term[1];
+    slopes[1] = -row.term[0];
   }
   template <class T>
   FTRAIN_HD Dual<T> other(T cosine, const MarginRow<T>&) const {

@@ -23,12 +23,12 @@ std::shared_ptr<const Margin> margin(const std::string& plugin, const std::strin
 
 template <class T = double>
 Dual<T> target(const Margin& m, T cosine) {
-  return m.functions<T>().target(m.functor, {cosine, T(20), T(20), T(1)});
+  return m.functions<T>().target(m.functor, {cosine, T(20)});
 }
 
 // The logit of another class, as the class-center walk makes it.
 Dual<double> other(const Margin& m, double cosine) {
-  const MarginRow<double> row{0.3, 20, 20, 1};
+  const MarginRow<double> row{0.3, 20};
   if (m.f64.others == nullptr) {
     if (!m.normalized) return {m.scale * cosine, m.scale};
     const bool inside = std::abs(cosine) <= 1;
@@ -173,7 +173,7 @@ TEST(Filter, TakesHighCosinesOfOtherClassesAsZero) {
 
 TEST(Filter, WorksOnTilesWithAStride) {
   const auto m = margin("arcface", "interclass_filtering_threshold = 0.5\nscale = 2");
-  const MarginRow<float> rows[2] = {{0, 1, 1, 0}, {0, 1, 1, 0}};
+  const MarginRow<float> rows[2] = {{0, 1}, {0, 1}};
   float cosines[8] = {0.25f, 0.75f, -1.5f, 9, 1.5f, 0.5f, -0.5f, 9}, slopes[8] = {};
   slopes[3] = slopes[7] = 9;
   m->f32.others(m->functor, {2, 3, 4, cosines, slopes, rows});

@@ -24,6 +24,10 @@ class HostMargin final : public Margin {
       f32.others = others<float>;
       f64.others = others<double>;
     }
+    if (has_term_slopes<Functor>) {
+      f32.target_term_slopes = target_term_slopes<float>;
+      f64.target_term_slopes = target_term_slopes<double>;
+    }
 #ifdef FTRAIN_CUDA
     cuda = device_margin<Functor>();
 #endif
@@ -42,6 +46,11 @@ class HostMargin final : public Margin {
   template <class T>
   static Dual<T> target(const void* settings, const MarginRow<T>& row) {
     return formula<T>(settings).target(row);
+  }
+
+  template <class T>
+  static void target_term_slopes(const void* settings, const MarginRow<T>& row, T* slopes) {
+    formula<T>(settings).target_term_slopes(row, slopes);
   }
 
   template <class T>

@@ -23,6 +23,22 @@ __global__ void margin_target(MarginFormula<Functor, float> formula,
   if (b < batch) logits[b] = formula.target(samples[b]);
 }
 
+template <class Functor>
+__global__ void margin_term_gradient(MarginFormula<Functor, float> formula,
+                                     const MarginRow<float>* samples, std::int64_t batch,
+                                     const float* log_sum, float gradient_scale, std::int64_t terms,
+                                     float* gradient) {
+  const std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (b >= batch) return;
+  const MarginRow<float> sample = samples[b];
+  const float factor = expm1f(formula.target(sample).value - log_sum[b]) * gradient_scale;
+  float slopes[most_margin_terms];
+  formula.target_term_slopes(sample, slopes);
+  for (int i = 0; i < most_margin_terms; ++i) {
+    if (i < terms) gradient[i * batch + b] = factor * slopes[i];
+  }
+}
+
 // A thread has one sample and one slice: rows slice, slice + slices, ... of the tile. The block's
 // threads are `lanes` neighbouring samples of one slice, then the next slice's.
 template <class Functor>
@@ -103,7 +119,10 @@ __global__ void margin_gradient(MarginFormula<Functor, float> formula, DeviceMar
 template <class Functor>
 class MarginDriver {
  public:
-  static constexpr DeviceMargin table() { return {target, forward, backward}; }
+  static constexpr DeviceMargin table() {
+    return {target, forward, backward,
+            has_term_slopes<Functor> ? &MarginDriver::target_term_gradient : nullptr};
+  }
 
  private:
   static constexpr unsigned threads = 128;
@@ -120,6 +139,16 @@ class MarginDriver {
     if (batch == 0) return;
     launch(margin_target<Functor>, Grid{.blocks = {parts(batch, threads)}, .threads = threads},
            static_cast<cudaStream_t>(stream), formula(settings), samples, batch, logits);
+  }
+
+  static void target_term_gradient(const void* settings, const MarginRow<float>* samples,
+                                   std::int64_t batch, const float* log_sum, float gradient_scale,
+                                   std::int64_t terms, float* gradient, void* stream) {
+    if (batch == 0) return;
+    launch(margin_term_gradient<Functor>,
+           Grid{.blocks = {parts(batch, threads)}, .threads = threads},
+           static_cast<cudaStream_t>(stream), formula(settings), samples, batch, log_sum,
+           gradient_scale, terms, gradient);
   }
 
   static void forward(const void* settings, const DeviceMarginTile& tile, bool keep,

@@ -6,6 +6,10 @@
 //   template <class T> FTRAIN_HD Dual<T> other(T cosine, const MarginRow<T>& row) const;
 //   static constexpr bool plain_others = true;   // other() is the identity: devices skip it
 //   static constexpr bool normalized = true;     // features and class centers are normalised
+// and, where the loss reaches features through the terms of the head's graph half,
+//   // d target / d term of the terms it has; the rest are 0 already
+//   template <class T>
+//   FTRAIN_HD void target_term_slopes(T cosine, const MarginRow<T>& row, T* slopes) const;
 #pragma once
 
 #include <limits>
@@ -14,6 +18,12 @@
 #include "ftrain/model/margin_head.h"
 
 namespace ftrain {
+
+template <class Functor>
+inline constexpr bool has_term_slopes = requires(const Functor& functor,
+                                                 const MarginRow<float>& row, float* slopes) {
+  functor.target_term_slopes(0.0f, row, slopes);
+};
 
 template <class Functor, class T>
 struct MarginFormula {
@@ -33,6 +43,16 @@ struct MarginFormula {
     if (cosine > filter) return {T(0), T(0)};
     const Dual<T> made = functor.other(cosine, row);
     return {scale * made.value, inside ? scale * (straight_through ? T(1) : made.slope) : T(0)};
+  }
+  // Slopes of the target's logit to all terms. Exact, whatever the choice of gradient.
+  FTRAIN_HD void target_term_slopes(const MarginRow<T>& row, T* slopes) const {
+    for (int i = 0; i < most_margin_terms; ++i) slopes[i] = T(0);
+    if constexpr (has_term_slopes<Functor>) {
+      T cosine = row.target;
+      clamp(cosine);
+      functor.target_term_slopes(cosine, row, slopes);
+      for (int i = 0; i < most_margin_terms; ++i) slopes[i] *= scale;
+    }
   }
 
  private:

@@ -54,6 +54,11 @@ struct DeviceMargin {
   // are 0 in slots not in use.
   void (*backward)(const void* functor, const DeviceMarginTile& tile, const float* log_sum,
                    float gradient_scale, float* along, void* stream) = nullptr;
+  // gradient[i][b] = (exp(logit - log_sum[b]) - 1) * d logit / d term i * gradient_scale, of the
+  // own class's logit, for the first `terms` of them. nullptr: the head takes none.
+  void (*target_term_gradient)(const void* functor, const MarginRow<float>* samples,
+                               std::int64_t batch, const float* log_sum, float gradient_scale,
+                               std::int64_t terms, float* gradient, void* stream) = nullptr;
 };
 
 // ---- optimizers (Update::cuda is a const DeviceUpdate*)

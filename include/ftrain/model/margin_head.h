@@ -2,7 +2,9 @@
 //
 // A head is configured once and hands out a Margin: an immutable payload that the class-center ops
 // carry. Formulas live in one small functor a head (heads/*.h), compiled for host and device; a
-// Margin holds the host's functions, made from the functor by ftrain/head/margin_cpu.h.
+// Margin holds the host's functions, made from the functor by ftrain/head/margin_cpu.h. What a
+// formula cannot say of one row - batch statistics, state from step to step, a loss of its own, a
+// gradient to the norm - a head emits as ops, in its graph half (ftrain/model/head_graph.h).
 #pragma once
 
 #include <cstdint>
@@ -12,6 +14,7 @@
 
 #include "ftrain/config/keys.h"
 #include "ftrain/graph/attributes.h"
+#include "ftrain/ops/class_center.h"
 #include "ftrain/plugin/api.h"
 
 namespace ftrain {
@@ -22,13 +25,14 @@ struct Dual {
   T value, slope;
 };
 
-// What margins in the literature need to know of a row beside the cosine in hand.
+class HeadGraph;
+
+// What a margin knows of a row beside the cosine in hand.
 template <class T>
 struct MarginRow {
-  T target;     // cosine of the row with its own class
-  T norm;       // length of its feature before normalisation
-  T norm_mean;  // mean and deviation of the lengths over the batch
-  T norm_deviation;
+  T target;                        // cosine of the row with its own class
+  T norm;                          // length of its feature before normalisation
+  T term[most_margin_terms] = {};  // what the head's graph half made of the row, in its order
 };
 
 // A tile of cosines: `rows` samples by `columns` classes, `cosines[r * stride + c]`.
@@ -49,6 +53,9 @@ struct MarginFunctions {
   // Cosines -> logits in place and, where wanted, d logit / d cosine, as if no column were a row's
   // own. nullptr: logit = scale * clamped cosine, which a device does by itself.
   void (*others)(const void* functor, const MarginTile<T>& tile) = nullptr;
+  // d (logit of a row's own class) / d term, for all most_margin_terms of them. nullptr: the head
+  // takes no gradient through its terms.
+  void (*target_term_slopes)(const void* functor, const MarginRow<T>& row, T* slopes) = nullptr;
 };
 
 class FTRAIN_API Margin : public Payload {
@@ -80,6 +87,8 @@ class FTRAIN_API MarginHead : public Configurable {
   // Binds `scale`, `gradient` and `interclass_filtering_threshold`; heads add their own keys.
   void configure(Keys& keys) override;
   virtual std::shared_ptr<const Margin> margin() const = 0;
+  // For the graph of one step. nullptr: a row's logits depend on its cosines alone.
+  virtual std::unique_ptr<HeadGraph> graph_half() const;
 
   double scale = 64;
   std::string gradient = "exact";

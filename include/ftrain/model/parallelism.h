@@ -15,6 +15,7 @@
 #include "ftrain/config/keys.h"
 #include "ftrain/graph/gradients.h"
 #include "ftrain/graph/graph.h"
+#include "ftrain/model/head_graph.h"
 #include "ftrain/model/margin_head.h"
 #include "ftrain/model/optimizer.h"
 #include "ftrain/ops.h"
@@ -36,7 +37,8 @@ struct StepBuild {
   // Gradient accumulation: a step takes its samples in so many parts, one after the other, and this
   // is part number `part`. Losses and gradients are of the mean over all parts of all ranks.
   std::int64_t parts = 1, part = 0;
-  Value step_labels = {};  // i64 [parts * batch]: those of all parts; invalid with one part
+  Value step_labels = {};    // i64 [parts * batch]: those of all parts; invalid with one part
+  HeadStep* head = nullptr;  // the head's graph half; nullptr: it has none
 };
 
 // What earlier parts of a step leave to the next one; the strategy's own.
@@ -65,6 +67,9 @@ class FTRAIN_API Parallelism : public Configurable {
   // step; earlier parts add to `so_far`.
   virtual ClassCenterStep class_centers(const StepBuild& build, Value embedding, Value labels,
                                         PartialGradients& so_far) const = 0;
+  // What a head's statistics are of: this rank's samples of a part that runs ahead of the step, see
+  // HeadGraph::statistics. A strategy whose class_centers makes a HeadPass implements it.
+  virtual HeadSignals signals(const StepBuild& build, Value embedding, Value labels) const;
   // Sums of the ranks' gradients, by buckets.
   virtual std::vector<Value> reduce(const StepBuild& build, std::vector<Value> gradients) const;
 

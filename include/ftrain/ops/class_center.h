@@ -12,22 +12,34 @@
 
 namespace ftrain {
 
+// Numbers that a head's graph half gives a margin for each row, at most.
+inline constexpr int most_margin_terms = 4;
+
 // Where the operands of the class-center ops stand. The weight and its slots may be bf16 where
 // features are f32; everything made of them is f32. `rows` may be invalid: all rows of the weight.
 //
 //   target_cosine          features, labels, weight -> cosine
 //   class_center_forward   center_forward -> stats, inverse norms [, cosines]
-//   margin_loss            stats, norms, target -> loss, log_sum
-//   class_center_backward  center_pass up to `earlier` -> dweight, dfeatures
+//   margin_loss            center_loss -> loss, log_sum
+//   margin_term_gradient   term_gradient -> dterms
+//   class_center_backward  center_pass up to `terms` -> dweight, dfeatures
 //   class_center_update    center_pass -> dfeatures; row_steps may be invalid
 //   sample_classes         labels, step -> rows
 namespace center_forward {
-inline constexpr std::size_t features = 0, norms = 1, labels = 2, weight = 3, target = 4, rows = 5;
+inline constexpr std::size_t features = 0, norms = 1, labels = 2, weight = 3, target = 4, rows = 5,
+                             terms = 6;
+}
+namespace center_loss {
+inline constexpr std::size_t stats = 0, norms = 1, target = 2, terms = 3;
+}
+namespace term_gradient {
+inline constexpr std::size_t target = 0, norms = 1, log_sum = 2, terms = 3;
 }
 namespace center_pass {
 inline constexpr std::size_t features = 0, norms = 1, labels = 2, weight = 3, target = 4,
                              log_sum = 5, inverse_norms = 6, rows = 7, cosines = 8, earlier = 9,
-                             rate = 10, ok = 11, step = 12, row_steps = 13, first_slot = 14;
+                             terms = 10, rate = 11, ok = 12, step = 13, row_steps = 14,
+                             first_slot = 15;
 }
 
 }  // namespace ftrain
@@ -40,6 +52,9 @@ struct ClassCenters {
   double gradient_scale = 1;              // 1 / global batch
   // The first walk keeps its cosines for the second, which otherwise makes them again.
   bool keep_cosines = false;
+  // What the head's graph half made of each row, MarginRow::term: [n, B], n <= most_margin_terms.
+  // Invalid: nothing. No op but margin_term_gradient makes a gradient of it.
+  Value terms = {};
 };
 // Cosines (or raw products) of each row with its own class where `weight` holds it, else 0:
 // features [B, D], labels i64 [B], weight [C, D] -> [B]. Summed over ranks it is every row's.
@@ -60,6 +75,9 @@ struct MarginLoss {
   Value loss, log_sum;
 };
 FTRAIN_API MarginLoss margin_loss(Value stats, Value norms, Value target, const ClassCenters&);
+// The gradient of the loss by the terms, [n, B]: through the target's logit.
+FTRAIN_API Value margin_term_gradient(Value target, Value norms, Value log_sum,
+                                      const ClassCenters&);
 // The second walk: gradient of the features (this rank's classes' share) [B, D] and of the weight,
 // dense: [C, D], or [capacity, D] of the walked rows with `rows` (0 in unused slots). `stats` is
 // what the first walk gave, with its cosines or without. `earlier`: a gradient of the weight, as
@@ -108,7 +126,7 @@ FTRAIN_API Value sample_classes(Value labels, Value step, const SampleClasses&);
 // What the functions above emit: an op is told from others by the address of its definition.
 namespace def {
 FTRAIN_API extern const OpDef target_cosine, class_center_forward, margin_loss,
-    class_center_backward, class_center_update, sample_classes;
+    margin_term_gradient, class_center_backward, class_center_update, sample_classes;
 }  // namespace def
 
 }  // namespace ftrain::ops

@@ -44,8 +44,7 @@ FTRAIN_API Moments combine_moments(Moments local, std::int64_t ranks);
 // old values when `ok` (scalar f32) is 0.
 FTRAIN_API void update_running(Value running_mean, Value running_variance, Moments moments,
                                Value ok, double momentum, std::int64_t count);
-// x / max(|x|, 1e-12) by rows of [N, D], and the norms [N]. Outputs 0 and 1; the gradient of the
-// norms is not taken.
+// x / max(|x|, 1e-12) by rows of [N, D], and the norms [N]. Outputs 0 and 1.
 struct Normalized {
   Value rows, norms;
 };

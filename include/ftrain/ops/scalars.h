@@ -16,8 +16,6 @@ namespace ftrain::ops {
 FTRAIN_API Value clip_coefficient(Value squared_norm, double limit);
 // 1 when every element of every scalar given is finite, else 0.
 FTRAIN_API Value all_finite(std::vector<Value> scalars);
-FTRAIN_API Value sqrt(Value x);
-FTRAIN_API Value reciprocal(Value x);
 // Writes scale and steps (scalar f32 states): after a bad step (ok = 0) scale *= backoff and
 // steps = 0; after `interval` good ones in a row scale *= growth. As torch.amp.GradScaler.
 struct LossScale {
@@ -30,8 +28,7 @@ FTRAIN_API Value constant(Graph& graph, double value);
 
 // What the functions above emit: an op is told from others by the address of its definition.
 namespace def {
-FTRAIN_API extern const OpDef clip_coefficient, all_finite, sqrt, reciprocal, update_loss_scale,
-    constant;
+FTRAIN_API extern const OpDef clip_coefficient, all_finite, update_loss_scale, constant;
 }  // namespace def
 
 }  // namespace ftrain::ops

@@ -1,4 +1,4 @@
-// Updates of dense parameters.
+// Updates of dense parameters and of other states.
 #pragma once
 
 #include <cstddef>
@@ -35,9 +35,12 @@ FTRAIN_API void optimizer_update(Value parameter, std::vector<Value> slots, Valu
                                  std::shared_ptr<const Payload> update, double rate_factor,
                                  double decay);
 
+// Writes state <- value; nothing changes when ok (scalar) is 0.
+FTRAIN_API void assign(Value state, Value value, Value ok);
+
 // What the functions above emit: an op is told from others by the address of its definition.
 namespace def {
-FTRAIN_API extern const OpDef optimizer_update;
+FTRAIN_API extern const OpDef optimizer_update, assign;
 }  // namespace def
 
 }  // namespace ftrain::ops

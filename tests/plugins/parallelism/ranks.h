@@ -17,7 +17,11 @@
 namespace ftrain {
 
 inline Registry& plugins() {
+#ifdef FTRAIN_EXAMPLES
+  static Registry registry({FTRAIN_PLUGINS, FTRAIN_EXAMPLES});
+#else
   static Registry registry({FTRAIN_PLUGINS});
+#endif
   return registry;
 }
 

@@ -102,6 +102,8 @@ struct TinyJob {
   std::string optimizer_plugin = "sgd";
   std::optional<LossScaling> loss_scaling = {};  // as if the device asked for it
   bool overflows = false;                        // a step may be skipped
+  std::int64_t first_step = 0;
+  std::map<std::string, std::vector<float>> states = {};  // to begin with; of one rank
 
   std::string text() const {
     return "[device]\nplugin = \"cpu\"\nthreads = 1\nautotune = false\n" + device +
@@ -193,9 +195,11 @@ inline void run_tiny_rank(const TinyJob& job, const Job& source, int rank,
   const auto program =
       device.compile(device.prepare(*graph, store.get(), communicator), *store, communicator);
   initialize(*store, assembly->seed());
+  for (const auto& [name, values] : job.states) store->write(name, values.data());
   const std::int64_t samples = job.parts * job.batch;  // of a rank in a step
   if (counting) counting->bytes.clear(), counting->calls.clear();
-  for (std::int64_t step = 0; step < job.steps; ++step) {
+  for (int done = 0; done < job.steps; ++done) {
+    const std::int64_t step = job.first_step + done;
     std::vector<std::uint8_t> images;
     std::vector<std::int64_t> labels;
     const std::int64_t first = (step * job.ranks + rank) * samples;
@@ -232,7 +236,7 @@ inline void run_tiny_rank(const TinyJob& job, const Job& source, int rank,
       const std::int64_t first =
           graph->state_of(graph->find_state("centers.weight"))->spec.first_row;
       for (const std::int32_t row : rows) {
-        if (row >= 0) run.sampled[static_cast<std::size_t>(step)].insert(first + row);
+        if (row >= 0) run.sampled[static_cast<std::size_t>(done)].insert(first + row);
       }
     }
   }

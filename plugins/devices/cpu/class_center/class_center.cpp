@@ -1,4 +1,6 @@
 // The class-center kernels of the list: the plain ones, the tiled walks and what goes before them.
+#include <cmath>
+
 #include "plugins/devices/cpu/class_center/stored_rows.h"
 #include "plugins/devices/cpu/class_center/tiled.h"
 #include "plugins/devices/cpu/device/kernels.h"

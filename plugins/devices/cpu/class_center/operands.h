@@ -1,10 +1,8 @@
-// What the class-center kernels share: where their operands stand, and what a walk must know.
+// What the class-center kernels share: what a walk must know.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "ftrain/graph/graph.h"
@@ -13,14 +11,8 @@
 
 namespace ftrain::cpu {
 
-// Operand positions, see core/ops/class_center.cpp.
-namespace forward_input {
-enum : std::size_t { features, norms, labels, weight, target, rows };
-}
-namespace backward_input {
-using namespace center_pass;
-inline constexpr std::size_t inverse = inverse_norms, slots = first_slot;
-}  // namespace backward_input
+namespace forward_input = center_forward;
+namespace backward_input = center_pass;
 // Of class_center_backward's outputs; class_center_update has the features' gradient alone.
 namespace backward_output {
 enum : std::size_t { weight, features };
@@ -31,18 +23,19 @@ struct Walk {
   std::int64_t batch = 0, width = 0;
   std::int64_t walked = 0;  // positions, unused slots of a sample included
   std::int64_t first_class = 0, classes = 0;
+  std::int64_t count_of_terms = 0;
   bool bf16 = false;  // what class centers and slots are stored in; otherwise as features
   const Margin* margin = nullptr;
   double gradient_scale = 1;
 
-  static Walk of(const Node& node, std::size_t labels, std::size_t weight, std::size_t rows) {
+  static Walk of(const Node& node, std::size_t weight, std::size_t rows, std::size_t terms) {
     Walk walk;
-    (void)labels;
     walk.batch = node.input(0).shape[0];
     walk.width = node.input(0).shape[1];
     walk.classes = node.input(weight).shape[0];
     walk.bf16 = node.input(weight).dtype == DType::bf16;
     walk.walked = node.inputs[rows].valid() ? node.input(rows).shape[0] : walk.classes;
+    walk.count_of_terms = terms_of(node, terms);
     walk.first_class = node.attributes.integer("first_class");
     walk.margin = &node.attributes.payload<Margin>("margin");
     walk.gradient_scale = node.attributes.number("gradient_scale");
@@ -72,21 +65,21 @@ struct Walk {
     }
   }
 
+  // `terms`: [count_of_terms, batch], or nothing.
   template <class T>
-  void make_rows(const T* target, const T* norms, std::vector<MarginRow<T>>& rows) const {
-    double sum = 0, squares = 0;
-    for (std::int64_t b = 0; b < batch; ++b) sum += static_cast<double>(norms[b]);
-    const double mean = sum / static_cast<double>(batch);
-    for (std::int64_t b = 0; b < batch; ++b) {
-      const double off = static_cast<double>(norms[b]) - mean;
-      squares += off * off;
-    }
-    const double deviation = std::sqrt(squares / static_cast<double>(batch));
+  void make_rows(const T* target, const T* norms, const T* terms,
+                 std::vector<MarginRow<T>>& rows) const {
     rows.resize(static_cast<std::size_t>(batch));
     for (std::int64_t b = 0; b < batch; ++b) {
-      rows[static_cast<std::size_t>(b)] = {target[b], norms[b], static_cast<T>(mean),
-                                           static_cast<T>(deviation)};
+      MarginRow<T>& row = rows[static_cast<std::size_t>(b)];
+      row.target = target[b];
+      row.norm = norms[b];
+      for (std::int64_t i = 0; i < count_of_terms; ++i) row.term[i] = terms[i * batch + b];
     }
+  }
+
+  static std::int64_t terms_of(const Node& node, std::size_t terms) {
+    return node.inputs[terms].valid() ? node.input(terms).shape[0] : 0;
   }
 };
 

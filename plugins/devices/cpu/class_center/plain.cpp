@@ -1,9 +1,11 @@
 // The oracle: one row of one class at a time, sums in double, nothing tiled.
+#include <cmath>
 #include <limits>
 #include <optional>
 
 #include "plugins/devices/cpu/class_center/stored_rows.h"
 #include "plugins/devices/cpu/device/kernels.h"
+#include "plugins/devices/cpu/reference/plain.h"
 
 namespace ftrain::cpu {
 namespace {
@@ -90,7 +92,7 @@ template <class T>
 class Forward final : public Base {
  public:
   explicit Forward(const Node& node)
-      : walk_(Walk::of(node, forward_input::labels, forward_input::weight, forward_input::rows)) {}
+      : walk_(Walk::of(node, forward_input::weight, forward_input::rows, forward_input::terms)) {}
   void launch() override {
     const auto* rows = in<std::int32_t>(forward_input::rows);
     std::vector<T> space(static_cast<std::size_t>(walk_.width));
@@ -103,7 +105,8 @@ class Forward final : public Base {
     std::vector<std::int64_t> own;
     std::vector<MarginRow<T>> info;
     walk_.find_targets(in<std::int64_t>(forward_input::labels), rows, used, own);
-    walk_.make_rows(in<T>(forward_input::target), in<T>(forward_input::norms), info);
+    walk_.make_rows(in<T>(forward_input::target), in<T>(forward_input::norms),
+                    in<T>(forward_input::terms), info);
     T* inverse = out<T>(1);
     std::fill(inverse, inverse + walk_.walked, T(0));
     if (outputs_.size() > 2) {
@@ -138,14 +141,16 @@ class Forward final : public Base {
 template <class T>
 class MarginLoss final : public Base {
  public:
-  explicit MarginLoss(const Node& node) : ranks_(node.input(0).shape[0]) {
-    walk_.batch = node.input(2).shape[0];
+  explicit MarginLoss(const Node& node) : ranks_(node.input(center_loss::stats).shape[0]) {
+    walk_.batch = node.input(center_loss::target).shape[0];
+    walk_.count_of_terms = Walk::terms_of(node, center_loss::terms);
     walk_.margin = &node.attributes.payload<Margin>("margin");
   }
   void launch() override {
-    const T* stats = in<T>(0);
+    const T* stats = in<T>(center_loss::stats);
     std::vector<MarginRow<T>> info;
-    walk_.make_rows(in<T>(2), in<T>(1), info);
+    walk_.make_rows(in<T>(center_loss::target), in<T>(center_loss::norms),
+                    in<T>(center_loss::terms), info);
     double loss = 0;
     for (std::int64_t b = 0; b < walk_.batch; ++b) {
       double largest = -std::numeric_limits<double>::infinity(), sum = 0;
@@ -173,13 +178,53 @@ class MarginLoss final : public Base {
   Walk walk_;
 };
 
+template <class T>
+class TermGradient final : public Base {
+ public:
+  explicit TermGradient(const Node& node) {
+    walk_.batch = node.input(term_gradient::target).shape[0];
+    walk_.count_of_terms = Walk::terms_of(node, term_gradient::terms);
+    walk_.margin = &node.attributes.payload<Margin>("margin");
+    walk_.gradient_scale = node.attributes.number("gradient_scale");
+  }
+  void launch() override {
+    const Margin& margin = *walk_.margin;
+    const T* log_sum = in<T>(term_gradient::log_sum);
+    std::vector<MarginRow<T>> info;
+    walk_.make_rows(in<T>(term_gradient::target), in<T>(term_gradient::norms),
+                    in<T>(term_gradient::terms), info);
+    for (std::int64_t b = 0; b < walk_.batch; ++b) {
+      const MarginRow<T>& row = info[static_cast<std::size_t>(b)];
+      const T logit = margin.functions<T>().target(margin.functor, row).value;
+      const double softmax = std::exp(static_cast<double>(logit - log_sum[b]));
+      T slopes[most_margin_terms];
+      margin.functions<T>().target_term_slopes(margin.functor, row, slopes);
+      for (std::int64_t i = 0; i < walk_.count_of_terms; ++i) {
+        out<T>(0)[i * walk_.batch + b] =
+            static_cast<T>((softmax - 1) * static_cast<double>(slopes[i]) * walk_.gradient_scale);
+      }
+    }
+  }
+
+ private:
+  Walk walk_;
+};
+
+std::string refuse_term_gradient(const Node& node, const KernelEnvironment& environment) {
+  const auto& margin = node.attributes.payload<Margin>("margin");
+  if (margin.f64.target_term_slopes == nullptr) {
+    return "the head " + margin.text() + " takes no gradient through its terms";
+  }
+  return refuse_plain(node, environment);
+}
+
 // The second walk; with `update` it changes weight and slots in place, else it stores dweight,
 // which may lie where the earlier gradient does.
 template <class T>
 class Backward final : public Base {
  public:
   Backward(const Node& node, bool update)
-      : walk_(Walk::of(node, backward_input::labels, backward_input::weight, backward_input::rows)),
+      : walk_(Walk::of(node, backward_input::weight, backward_input::rows, backward_input::terms)),
         adds_(node.inputs[backward_input::earlier].valid()) {
     if (!update) return;
     update_ = &node.attributes.payload<Update>("update");
@@ -199,14 +244,15 @@ class Backward final : public Base {
     std::vector<T> space(static_cast<std::size_t>(walk_.width));
     const T* earlier = in<T>(backward_input::earlier);
     const T* features = in<T>(backward_input::features);
-    const T* inverse = in<T>(backward_input::inverse);
+    const T* inverse = in<T>(backward_input::inverse_norms);
     const T* log_sum = in<T>(backward_input::log_sum);
     const T* kept = in<T>(backward_input::cosines);
     const std::int64_t used = walk_.used(rows), width = walk_.width;
     std::vector<std::int64_t> own;
     std::vector<MarginRow<T>> info;
     walk_.find_targets(in<std::int64_t>(backward_input::labels), rows, used, own);
-    walk_.make_rows(in<T>(backward_input::target), in<T>(backward_input::norms), info);
+    walk_.make_rows(in<T>(backward_input::target), in<T>(backward_input::norms),
+                    in<T>(backward_input::terms), info);
     std::vector<double> dfeatures(static_cast<std::size_t>(walk_.batch * width), 0.0);
     std::vector<double> gradient(static_cast<std::size_t>(width));
     std::vector<T> row_gradient(static_cast<std::size_t>(width));
@@ -282,7 +328,7 @@ class Backward final : public Base {
       if (bf16_) return (*bf16_)(inputs_, r, gradient.data(), *update_, scalars_, space_.data());
     }
     std::vector<T*> slots;
-    for (std::size_t i = backward_input::slots; i < inputs_.size(); ++i) {
+    for (std::size_t i = backward_input::first_slot; i < inputs_.size(); ++i) {
       slots.push_back(in<T>(i) + r * walk_.width);
     }
     update_->function<T>()(update_->functor, in<T>(backward_input::weight) + r * walk_.width,
@@ -367,6 +413,8 @@ void add_plain_class_center_kernels(KernelList& list) {
             [](const Node& node, Environment) { return of_type<Forward>(node); }});
   list.add({"margin_loss", "plain", 0, nullptr,
             [](const Node& node, Environment) { return of_type<MarginLoss>(node); }});
+  list.add({"margin_term_gradient", "plain", 0, refuse_term_gradient,
+            [](const Node& node, Environment) { return of_type<TermGradient>(node); }});
   list.add({"class_center_backward", "plain", 0, nullptr,
             [](const Node& node, Environment) { return of_type<Backward>(node, false); }});
   list.add({"class_center_update", "plain", 0, nullptr,

@@ -54,7 +54,7 @@ class Bf16RowUpdate {
   explicit Bf16RowUpdate(const Node& node)
       : width_(node.input(backward_input::weight).shape[1]),
         first_class_(node.attributes.integer("first_class")),
-        slots_(node.inputs.size() - backward_input::slots) {
+        slots_(node.inputs.size() - backward_input::first_slot) {
     const std::uint64_t seed =
         mix64(static_cast<std::uint64_t>(node.attributes.integer("seed")), rounding_purpose);
     for (std::size_t t = 0; t <= slots_; ++t) keys_.push_back(mix64(seed, t));
@@ -83,7 +83,7 @@ class Bf16RowUpdate {
   void each_tensor(const std::vector<void*>& inputs, const F& f) const {
     f(0, static_cast<BF16*>(inputs[backward_input::weight]));
     for (std::size_t t = 1; t <= slots_; ++t) {
-      f(t, static_cast<BF16*>(inputs[backward_input::slots + t - 1]));
+      f(t, static_cast<BF16*>(inputs[backward_input::first_slot + t - 1]));
     }
   }
 

@@ -83,10 +83,11 @@ std::size_t TiledWalk::place(std::byte* base) {
 }
 
 std::int64_t TiledWalk::begin_walk(const std::int64_t* labels, const std::int32_t* rows,
-                                   const float* target, const float* norms, const float* features) {
+                                   const float* target, const float* norms, const float* terms,
+                                   const float* features) {
   const std::int64_t used = walk_.used(rows);
   walk_.find_targets(labels, rows, used, own_);
-  walk_.make_rows(target, norms, row_info_);
+  walk_.make_rows(target, norms, terms, row_info_);
   functions_.pack(sizes_, features, by_column_, by_row_);
   return used;
 }

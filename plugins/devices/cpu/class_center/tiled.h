@@ -55,7 +55,7 @@ class TiledWalk : public Kernel {
 
   // Targets, row information and features as the tiles want them. The positions in use.
   std::int64_t begin_walk(const std::int64_t* labels, const std::int32_t* rows, const float* target,
-                          const float* norms, const float* features);
+                          const float* norms, const float* terms, const float* features);
 
   // Calls f(tile) for the tiles of a thread's run.
   template <class F>

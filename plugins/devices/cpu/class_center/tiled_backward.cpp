@@ -1,6 +1,7 @@
 // The second walk: the features' gradient, and the class centers' gradient or update.
 #include <omp.h>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -18,7 +19,7 @@ class Backward final : public TiledWalk {
  public:
   Backward(const Node& node, const KernelEnvironment& environment, bool update)
       : TiledWalk(
-            Walk::of(node, backward_input::labels, backward_input::weight, backward_input::rows),
+            Walk::of(node, backward_input::weight, backward_input::rows, backward_input::terms),
             environment, true),
         sampled_(node.inputs[backward_input::rows].valid()),
         adds_(node.inputs[backward_input::earlier].valid()) {
@@ -41,9 +42,10 @@ class Backward final : public TiledWalk {
 
   void launch() override {
     const auto* rows = in<std::int32_t>(backward_input::rows);
-    const std::int64_t used = begin_walk(
-        in<std::int64_t>(backward_input::labels), rows, in<float>(backward_input::target),
-        in<float>(backward_input::norms), in<float>(backward_input::features));
+    const std::int64_t used =
+        begin_walk(in<std::int64_t>(backward_input::labels), rows,
+                   in<float>(backward_input::target), in<float>(backward_input::norms),
+                   in<float>(backward_input::terms), in<float>(backward_input::features));
     if (update_ == nullptr) {
       float* const unused = out(backward_output::weight) + used * walk_.width;
       std::fill(unused, unused + (walk_.walked - used) * walk_.width, 0.0f);
@@ -54,7 +56,7 @@ class Backward final : public TiledWalk {
       row_steps_ = in<float>(backward_input::row_steps);
       active_ = *in<float>(backward_input::ok) != 0.0f;
       slots_.clear();
-      for (std::size_t i = backward_input::slots; i < inputs_.size(); ++i) {
+      for (std::size_t i = backward_input::first_slot; i < inputs_.size(); ++i) {
         slots_.push_back(in<float>(i));
       }
     }
@@ -90,7 +92,7 @@ class Backward final : public TiledWalk {
   }
 
   void find_cosines(const Tile& tile, const Buffers& own) const {
-    const float* const inverse = in<float>(backward_input::inverse) + tile.begin;
+    const float* const inverse = in<float>(backward_input::inverse_norms) + tile.begin;
     std::copy(inverse, inverse + tile.count, own.inverse);
     std::fill(own.inverse + tile.count, own.inverse + tile_, 0.0f);
     const float* kept = in<float>(backward_input::cosines);

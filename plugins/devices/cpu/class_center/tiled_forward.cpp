@@ -1,6 +1,7 @@
 // The first walk: each row's online (max, sum) over the classes of this rank.
 #include <omp.h>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -12,7 +13,7 @@ namespace {
 class Forward final : public TiledWalk {
  public:
   Forward(const Node& node, const KernelEnvironment& environment)
-      : TiledWalk(Walk::of(node, forward_input::labels, forward_input::weight, forward_input::rows),
+      : TiledWalk(Walk::of(node, forward_input::weight, forward_input::rows, forward_input::terms),
                   environment, false),
         keeps_(node.outputs.size() > 2) {}
 
@@ -20,7 +21,8 @@ class Forward final : public TiledWalk {
     const auto* rows = in<std::int32_t>(forward_input::rows);
     const std::int64_t used =
         begin_walk(in<std::int64_t>(forward_input::labels), rows, in<float>(forward_input::target),
-                   in<float>(forward_input::norms), in<float>(forward_input::features));
+                   in<float>(forward_input::norms), in<float>(forward_input::terms),
+                   in<float>(forward_input::features));
     std::fill(out(1) + used, out(1) + walk_.walked, 0.0f);
     if (keeps_) {
       std::fill(out(2) + used * walk_.batch, out(2) + walk_.walked * walk_.batch, 0.0f);

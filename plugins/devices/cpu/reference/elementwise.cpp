@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 
 #include "ftrain/ops/random.h"
@@ -26,6 +27,14 @@ auto binary(const Node& node, F f) {
     for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
   };
 }
+
+template <class T>
+struct Bounds {
+  explicit Bounds(const Node& node)
+      : low(static_cast<T>(node.attributes.number("low"))),
+        high(static_cast<T>(node.attributes.number("high"))) {}
+  T low, high;
+};
 
 template <class T>
 auto prelu(const Node& node) {
@@ -114,6 +123,35 @@ void add_plain_elementwise(KernelList& list) {
       const T factor = *at.input<T>(1);
       T* y = at.output<T>(0);
       for (std::int64_t i = 0; i < n; ++i) y[i] = x[i] * factor;
+    };
+  }));
+  list.add(plain("shift", []<class T>(const Node& node, T) {
+    return unary<T>(node, [summand = static_cast<T>(node.attributes.number("summand"))](T x) {
+      return x + summand;
+    });
+  }));
+  list.add(plain("clamp", []<class T>(const Node& node, T) {
+    return unary<T>(node, [of = Bounds<T>(node)](T x) {
+      return x < of.low ? of.low : x > of.high ? of.high : x;  // NaN goes on
+    });
+  }));
+  list.add(plain("clamp_grad", []<class T>(const Node& node, T) {
+    return binary<T>(node, [of = Bounds<T>(node)](T dy, T x) {
+      return x >= of.low && x <= of.high ? dy : T(0);
+    });
+  }));
+  list.add(plain("sqrt", []<class T>(const Node& node, T) {
+    return unary<T>(node, [](T x) { return std::sqrt(x); });
+  }));
+  list.add(plain("reciprocal", []<class T>(const Node& node, T) {
+    return unary<T>(node, [](T x) { return 1 / x; });
+  }));
+  list.add(plain("scale_rows", []<class T>(const Node& node, T) {
+    return [rows = node.outputs[0].shape[0], width = node.outputs[0].shape[1]](const Buffers& at) {
+      const T* x = at.input<T>(0);
+      const T* factors = at.input<T>(1);
+      T* y = at.output<T>(0);
+      for (std::int64_t i = 0; i < rows * width; ++i) y[i] = x[i] * factors[i / width];
     };
   }));
   list.add(plain("relu", []<class T>(const Node& node, T) {

@@ -103,6 +103,18 @@ std::unique_ptr<Kernel> slice_rows(const Node& node, const KernelEnvironment&) {
   });
 }
 
+std::unique_ptr<Kernel> concat_rows(const Node& node, const KernelEnvironment&) {
+  std::vector<std::size_t> bytes;
+  for (const Value& part : node.inputs) bytes.push_back(part.type().bytes());
+  return kernel_of([bytes = std::move(bytes)](const Buffers& at) {
+    char* to = at.output<char>(0);
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      std::memcpy(to, at.input<char>(i), bytes[i]);
+      to += bytes[i];
+    }
+  });
+}
+
 }  // namespace
 
 void add_plain_step(KernelList& list) {
@@ -111,12 +123,6 @@ void add_plain_step(KernelList& list) {
   list.add(plain("clip_coefficient",
                  []<class T>(const Node& node, T) { return clip_coefficient<T>(node); }));
   list.add(plain("all_finite", []<class T>(const Node& node, T) { return all_finite<T>(node); }));
-  list.add(plain("sqrt", []<class T>(const Node&, T) {
-    return [](const Buffers& at) { *at.output<T>(0) = std::sqrt(*at.input<T>(0)); };
-  }));
-  list.add(plain("reciprocal", []<class T>(const Node&, T) {
-    return [](const Buffers& at) { *at.output<T>(0) = 1 / *at.input<T>(0); };
-  }));
   list.add(plain("update_loss_scale",
                  []<class T>(const Node& node, T) { return update_loss_scale<T>(node); }));
   list.add(plain("constant", []<class T>(const Node& node, T) {
@@ -125,6 +131,12 @@ void add_plain_step(KernelList& list) {
     };
   }));
   list.add({"slice_rows", plain_name, 0, refuse_layouts, slice_rows});
+  list.add({"concat_rows", plain_name, 0, refuse_layouts, concat_rows});
+  list.add(plain("assign", []<class T>(const Node& node, T) {
+    return [n = elements(node.input(0))](const Buffers& at) {
+      if (*at.input<T>(2) != T(0)) std::copy_n(at.input<T>(1), n, at.state<T>(0));
+    };
+  }));
   list.add(plain("optimizer_update",
                  []<class T>(const Node& node, T) { return optimizer_update<T>(node); }));
 }

@@ -51,11 +51,11 @@ Walk Walk::of(const Node& node, std::size_t weight, std::size_t rows, const Cont
   return walk;
 }
 
-void describe(std::int64_t batch, const float* target, const float* norms, const Samples& samples,
-              cudaStream_t stream) {
+void describe(std::int64_t batch, const float* target, const float* norms, const Terms& terms,
+              const Buffers& at, const Samples& samples, cudaStream_t stream) {
   if (batch == 0) return;
-  launch(describe_samples, Grid{.threads = threads, .shared = block_reduce_bytes<double>(threads)},
-         stream, batch, target, norms, samples.info);
+  launch(describe_samples, grid_of(batch), stream, batch, target, norms, terms.count,
+         at.input<float>(terms.operand), samples.info);
 }
 
 void find_own(const Walk& walk, const std::int64_t* labels, const std::int32_t* rows,
@@ -125,6 +125,7 @@ std::unique_ptr<Kernel> make_target(const Node& node, const KernelEnvironment& e
 // The first walk.
 struct Forward {
   Walk walk;
+  Terms terms;
   bool keep;
   TileProducts products;
   TileRows rows;
@@ -138,6 +139,7 @@ struct Forward {
 
   Forward(const Node& node, const Context& context)
       : walk(Walk::of(node, forward_input::weight, forward_input::rows, context)),
+        terms(Terms::of(node, forward_input::terms)),
         keep(node.attributes.flag("keep_cosines")),
         products(walk, false, false, context),
         rows(walk, 1, context) {}
@@ -157,8 +159,8 @@ struct Forward {
     const auto* const features = at.input<float>(in::features);
     const TileRows::Launch tiles{rows, space.rows, {&at.inputs[in::weight], 1}, sampled, stream};
     tiles.begin();
-    describe(walk.batch, at.input<float>(in::target), at.input<float>(in::norms), space.samples,
-             stream);
+    describe(walk.batch, at.input<float>(in::target), at.input<float>(in::norms), terms, at,
+             space.samples, stream);
     find_own(walk, at.input<std::int64_t>(in::labels), sampled, space.samples, stream);
     const std::int64_t pairs = walk.slices * walk.batch;
     launch(start_statistics, grid_of(pairs), stream, pairs, space.running);
@@ -195,7 +197,10 @@ std::unique_ptr<Kernel> make_forward(const Node& node, const KernelEnvironment& 
 }
 
 std::unique_ptr<Kernel> make_loss(const Node& node, const KernelEnvironment& environment) {
-  const std::int64_t ranks = node.input(0).shape[0], batch = node.input(2).shape[0];
+  namespace in = center_loss;
+  const std::int64_t ranks = node.input(in::stats).shape[0];
+  const std::int64_t batch = node.input(in::target).shape[0];
+  const Terms terms = Terms::of(node, in::terms);
   const Margin* const margin = &node.attributes.payload<Margin>("margin");
   Scratch counted;
   counted.take<MarginRow<float>>(batch);
@@ -204,12 +209,43 @@ std::unique_ptr<Kernel> make_loss(const Node& node, const KernelEnvironment& env
     Scratch scratch(at.scratch);
     const Samples samples{scratch.take<MarginRow<float>>(batch)};
     auto* const target = scratch.take<Dual<float>>(batch);
-    describe(batch, at.input<float>(2), at.input<float>(1), samples, stream);
+    describe(batch, at.input<float>(in::target), at.input<float>(in::norms), terms, at, samples,
+             stream);
     static_cast<const DeviceMargin*>(margin->cuda)
         ->target(margin->functor, samples.info, batch, target, stream);
     launch(combine_ranks, Grid{.threads = threads, .shared = block_reduce_bytes<double>(threads)},
-           stream, ranks, batch, at.input<float>(0), target, at.output<float>(0),
+           stream, ranks, batch, at.input<float>(in::stats), target, at.output<float>(0),
            at.output<float>(1));
+  };
+  return kernel_of(environment, body, {.scratch = counted.bytes()});
+}
+
+std::string refuse_term_gradient(const Node& node, const KernelEnvironment& environment) {
+  const std::string reason = refuse_loss(node, environment);
+  const auto& margin = node.attributes.payload<Margin>("margin");
+  if (!reason.empty() ||
+      static_cast<const DeviceMargin*>(margin.cuda)->target_term_gradient != nullptr) {
+    return reason;
+  }
+  return "the head " + margin.text() + " takes no gradient through its terms";
+}
+
+std::unique_ptr<Kernel> make_term_gradient(const Node& node, const KernelEnvironment& environment) {
+  namespace in = term_gradient;
+  const std::int64_t batch = node.input(in::target).shape[0];
+  const Terms terms = Terms::of(node, in::terms);
+  const Margin* const margin = &node.attributes.payload<Margin>("margin");
+  const auto scale = static_cast<float>(node.attributes.number("gradient_scale"));
+  Scratch counted;
+  counted.take<MarginRow<float>>(batch);
+  const auto body = [=](const Buffers& at, cudaStream_t stream) {
+    Scratch scratch(at.scratch);
+    const Samples samples{scratch.take<MarginRow<float>>(batch)};
+    describe(batch, at.input<float>(in::target), at.input<float>(in::norms), terms, at, samples,
+             stream);
+    static_cast<const DeviceMargin*>(margin->cuda)
+        ->target_term_gradient(margin->functor, samples.info, batch, at.input<float>(in::log_sum),
+                               scale, terms.count, at.output<float>(0), stream);
   };
   return kernel_of(environment, body, {.scratch = counted.bytes()});
 }
@@ -227,6 +263,7 @@ void add_class_center_kernels(KernelList& list) {
   list.add({"target_cosine", own_name, 10, refuse_types, make_target});
   list.add({"class_center_forward", own_name, 10, refuse_walk, make_forward});
   list.add({"margin_loss", own_name, 10, refuse_loss, make_loss});
+  list.add({"margin_term_gradient", own_name, 10, refuse_term_gradient, make_term_gradient});
   add_class_center_backward(list);
   add_class_sampling(list);
 }

@@ -1,5 +1,5 @@
-// What the class-center kernels share: where their operands stand, how the walk is cut into tiles,
-// and the launches that both walks begin with.
+// What the class-center kernels share: how the walk is cut into tiles, and the launches that both
+// walks begin with.
 //
 // A tile's rows, its cosines and its gradient stay in the second cache, so that memory sees each
 // row of class centers once. Products go through ProductPlans, margins and updates through the
@@ -17,14 +17,8 @@
 
 namespace ftrain::cuda {
 
-// Operand positions, see core/ops/class_center.cpp.
-namespace forward_input {
-enum : std::size_t { features, norms, labels, weight, target, rows };
-}
-namespace backward_input {
-using namespace center_pass;
-inline constexpr std::size_t inverse = inverse_norms, slots = first_slot;
-}  // namespace backward_input
+namespace forward_input = center_forward;
+namespace backward_input = center_pass;
 
 // Cuts arrays off one piece of scratch, one after another. Without a beginning it only counts.
 class Scratch {
@@ -80,9 +74,18 @@ struct Samples {
   }
 };
 
+// What the head's graph half gives a margin: [count, batch] of an operand that may be missing.
+struct Terms {
+  std::size_t operand = 0;
+  std::int64_t count = 0;
+
+  static Terms of(const Node& node, std::size_t operand) {
+    return {operand, node.inputs[operand].valid() ? node.input(operand).shape[0] : 0};
+  }
+};
 // Fills samples.info.
-void describe(std::int64_t batch, const float* target, const float* norms, const Samples& samples,
-              cudaStream_t stream);
+void describe(std::int64_t batch, const float* target, const float* norms, const Terms& terms,
+              const Buffers& at, const Samples& samples, cudaStream_t stream);
 // Fills samples.own. `rows`: nullptr, or the sampled rows.
 void find_own(const Walk& walk, const std::int64_t* labels, const std::int32_t* rows,
               const Samples& samples, cudaStream_t stream);

@@ -16,6 +16,7 @@ constexpr std::int64_t listed = 1 << 20;
 // The second walk.
 struct Backward {
   Walk walk;
+  Terms terms;
   bool kept;                       // cosines of the first walk are there
   const Update* update = nullptr;  // nullptr: the gradient is written out
   DeviceUpdateScalars scalars;     // what is known before the first launch
@@ -35,8 +36,9 @@ struct Backward {
 
   Backward(const Node& node, bool updates, const Context& context)
       : walk(Walk::of(node, in::weight, in::rows, context)),
+        terms(Terms::of(node, in::terms)),
         kept(node.inputs[in::cosines].valid()),
-        slots(updates ? node.inputs.size() - in::slots : 0),
+        slots(updates ? node.inputs.size() - in::first_slot : 0),
         products(walk, true, kept, context),
         rows(walk, static_cast<std::int64_t>(1 + slots), context) {
     if (!updates) return;
@@ -63,12 +65,12 @@ struct Backward {
     const Space space = take(memory);
     const auto* const sampled = at.input<std::int32_t>(in::rows);
     std::vector<void*> stored{at.inputs[in::weight]};
-    for (std::size_t s = 0; s < slots; ++s) stored.push_back(at.inputs[in::slots + s]);
+    for (std::size_t s = 0; s < slots; ++s) stored.push_back(at.inputs[in::first_slot + s]);
     const TileRows::Launch tiles{rows, space.rows, stored, sampled, stream};
     tiles.begin();
     if (walk.batch > 0) {
-      describe(walk.batch, at.input<float>(in::target), at.input<float>(in::norms), space.samples,
-               stream);
+      describe(walk.batch, at.input<float>(in::target), at.input<float>(in::norms), terms, at,
+               space.samples, stream);
       find_own(walk, at.input<std::int64_t>(in::labels), sampled, space.samples, stream);
     }
     walk.each_tile(
@@ -88,7 +90,7 @@ struct Backward {
     const cudaStream_t stream = tiles.stream;
     const auto* const features = at.input<float>(in::features);
     const std::int32_t* const sampled = tiles.rows != nullptr ? tiles.rows + first : nullptr;
-    const float* const inverse = at.input<float>(in::inverse) + first;
+    const float* const inverse = at.input<float>(in::inverse_norms) + first;
     const float* const centers = tiles.centers(first, count, nullptr);
     if (!kept) {
       products.cosines(count, centers, features, space.cosines, space.product, stream);

@@ -41,6 +41,29 @@ std::unique_ptr<Kernel> make_slice(const Node& node, const KernelEnvironment& en
   });
 }
 
+std::string refuse_concat(const Node& node, const KernelEnvironment&) {
+  for (const Value& part : node.inputs) {
+    if (part.type().layout != node.outputs[0].layout) {
+      return "wants one order, not both " + part.type().text() + " and " + node.outputs[0].text();
+    }
+  }
+  return {};
+}
+
+std::unique_ptr<Kernel> make_concat(const Node& node, const KernelEnvironment& environment) {
+  std::vector<std::size_t> bytes;
+  for (const Value& part : node.inputs) bytes.push_back(part.type().bytes());
+  const Context& context = context_of(environment);
+  return kernel_of(environment,
+                   [bytes = std::move(bytes), &context](const Buffers& at, cudaStream_t stream) {
+                     char* to = at.output<char>(0);
+                     for (std::size_t i = 0; i < bytes.size(); ++i) {
+                       if (bytes[i] > 0) copy_bytes(at.inputs[i], to, bytes[i], context, stream);
+                       to += bytes[i];
+                     }
+                   });
+}
+
 // ---- reshapes: a shape's elements stay in row-major order, so images that lie channels-last are
 // put in order, or out of it.
 bool is_ordered(const TensorType& type) {
@@ -195,6 +218,7 @@ std::unique_ptr<Kernel> make_repeat(const Node& node, const KernelEnvironment& e
 void add_copy_kernels(KernelList& list) {
   list.add({"cast", own_name, 10, refuse_cast, make_cast});
   list.add({"slice_rows", own_name, 10, refuse_slice, make_slice});
+  list.add({"concat_rows", own_name, 10, refuse_concat, make_concat});
   list.add({"reshape", own_name, 10, refuse_reshape, make_reshape});
   list.add({"reorder", own_name, 10, refuse_reshape, make_reshape});
   list.add({"fill_like", own_name, 10, refuse_storage, make_fill});

@@ -1,9 +1,9 @@
 // A kernel out of a lambda: what launch() enqueues, given the node's addresses and the stream.
 //
-//   list.add({.op = "sqrt", .name = own_name, .refuse = refuse_storage,
+//   list.add({.op = "constant", .name = own_name, .refuse = refuse_storage,
 //             .make = [](const Node&, const KernelEnvironment& environment) {
 //               return kernel_of(environment, [](const Buffers& at, cudaStream_t stream) {
-//                 launch(square_root, Grid{.threads = 1}, stream, at.input<float>(0), ...);
+//                 launch(store_constant, Grid{.threads = 1}, stream, 1, at.output<float>(0));
 //               });
 //             }});
 //

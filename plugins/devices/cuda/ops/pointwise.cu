@@ -24,25 +24,40 @@ std::unique_ptr<Kernel> make_one(const Node& node, const KernelEnvironment& envi
 }
 
 template <class F>
+std::unique_ptr<Kernel> make_two(const Node& node, const KernelEnvironment& environment, F f) {
+  return with_storage(node.outputs[0].dtype, [&]<class T>(T) {
+    const Context& context = context_of(environment);
+    return kernel_of(
+        environment,
+        [f, n = elements(node.outputs[0]), &context](const Buffers& at, cudaStream_t stream) {
+          const Span<T> span = span_of<T>(n, {at.inputs[0], at.inputs[1], at.outputs[0]});
+          launch(map_two<T, F>, flat_grid(span, context), stream, f, span, at.input<T>(0),
+                 at.input<T>(1), at.output<T>(0));
+        },
+        {.overwrites = 0});
+  });
+}
+
+template <class F>
+KernelDef one(std::string_view op, F) {
+  return {.op = op,
+          .name = own_name,
+          .priority = 10,
+          .refuse = refuse_unlike,
+          .make = [](const Node& node, const KernelEnvironment& environment) {
+            return make_one(node, environment, F{});
+          }};
+}
+
+template <class F>
 KernelDef two(std::string_view op, F) {
-  return {
-      .op = op,
-      .name = own_name,
-      .priority = 10,
-      .refuse = refuse_unlike,
-      .make = [](const Node& node, const KernelEnvironment& environment) {
-        return with_storage(node.outputs[0].dtype, [&]<class T>(T) {
-          const Context& context = context_of(environment);
-          return kernel_of(
-              environment,
-              [n = elements(node.outputs[0]), &context](const Buffers& at, cudaStream_t stream) {
-                const Span<T> span = span_of<T>(n, {at.inputs[0], at.inputs[1], at.outputs[0]});
-                launch(map_two<T, F>, flat_grid(span, context), stream, F{}, span, at.input<T>(0),
-                       at.input<T>(1), at.output<T>(0));
-              },
-              {.overwrites = 0});
-        });
-      }};
+  return {.op = op,
+          .name = own_name,
+          .priority = 10,
+          .refuse = refuse_unlike,
+          .make = [](const Node& node, const KernelEnvironment& environment) {
+            return make_two(node, environment, F{});
+          }};
 }
 
 // f(x, parameter of its channel): of images in both orders and of matrices.
@@ -75,8 +90,40 @@ std::unique_ptr<Kernel> make_scale(const Node& node, const KernelEnvironment& en
   return make_one(node, environment, Scale{static_cast<float>(node.attributes.number("factor"))});
 }
 
-std::unique_ptr<Kernel> make_relu(const Node& node, const KernelEnvironment& environment) {
-  return make_one(node, environment, Rectify{});
+std::unique_ptr<Kernel> make_shift(const Node& node, const KernelEnvironment& environment) {
+  return make_one(node, environment, Shift{static_cast<float>(node.attributes.number("summand"))});
+}
+
+template <class F>
+F bounded(const Node& node) {
+  return {static_cast<float>(node.attributes.number("low")),
+          static_cast<float>(node.attributes.number("high"))};
+}
+
+std::unique_ptr<Kernel> make_clamp(const Node& node, const KernelEnvironment& environment) {
+  return make_one(node, environment, bounded<Clamp>(node));
+}
+
+std::unique_ptr<Kernel> make_clamp_grad(const Node& node, const KernelEnvironment& environment) {
+  return make_two(node, environment, bounded<ClampGradient>(node));
+}
+
+// Rows of a matrix times a factor each: a row is a channel of one long sample.
+std::unique_ptr<Kernel> make_scale_rows(const Node& node, const KernelEnvironment& environment) {
+  const Shape& shape = node.outputs[0].shape;
+  return with_storage(node.outputs[0].dtype, [&]<class T>(T) {
+    const Context& context = context_of(environment);
+    return kernel_of(
+        environment,
+        [rows = Channels{shape[0], shape[1]}, &context](const Buffers& at, cudaStream_t stream) {
+          const std::int64_t n = rows.channels * rows.inner;
+          if (n == 0) return;
+          const Span<T> span = span_of<T>(n, {at.inputs[0], at.outputs[0]});
+          launch(map_channels<T, Times>, flat_grid(span, context), stream, Times{}, rows, span,
+                 at.input<T>(0), at.input<float>(1), at.output<T>(0));
+        },
+        {.overwrites = 0});
+  });
 }
 
 std::unique_ptr<Kernel> make_scale_by(const Node& node, const KernelEnvironment& environment) {
@@ -171,7 +218,13 @@ void add_pointwise_kernels(KernelList& list) {
   list.add(by_channel("prelu", LeakBelowZero{}));
   list.add(by_channel("add_bias", Plus{}));
   list.add({"scale", own_name, 10, refuse_unlike, make_scale});
-  list.add({"relu", own_name, 10, refuse_unlike, make_relu});
+  list.add(one("relu", Rectify{}));
+  list.add(one("sqrt", SquareRoot{}));
+  list.add(one("reciprocal", Reciprocal{}));
+  list.add({"shift", own_name, 10, refuse_unlike, make_shift});
+  list.add({"clamp", own_name, 10, refuse_unlike, make_clamp});
+  list.add({"clamp_grad", own_name, 10, refuse_unlike, make_clamp_grad});
+  list.add({"scale_rows", own_name, 10, refuse_unlike, make_scale_rows});
   list.add({"scale_by", own_name, 10, refuse_unlike, make_scale_by});
   list.add({"dropout", own_name, 10, refuse_unlike, make_dropout});
   list.add({"image_normalize", own_name, 10, refuse_image, make_image});

@@ -1,4 +1,4 @@
-// Running statistics of one batch norm, and of many in one launch.
+// Running statistics of one batch norm, of many in one launch, and other states.
 #include "plugins/devices/cuda/ops/running.h"
 
 #include "plugins/devices/cuda/ops/kernels/running.cuh"
@@ -15,6 +15,17 @@ std::string refuse_running(const Node& node, const KernelEnvironment& environmen
   return refuse_storage(node, environment);
 }
 
+// ---- assign. Inputs: state, value, ok.
+std::unique_ptr<Kernel> make_assign(const Node& node, const KernelEnvironment& environment) {
+  return kernel_of(environment, [n = elements(node.input(0)), &context = context_of(environment)](
+                                    const Buffers& at, cudaStream_t stream) {
+    if (n == 0) return;
+    launch(assign, {.blocks = resident_blocks(n, context)}, stream, n, at.input<float>(1),
+           at.input<float>(2), at.state<float>(0));
+  });
+}
+
+// ---- running statistics
 // Of a norm whose batch moments have that shape.
 RunningStatistics like(const Shape& moments, std::int64_t count, double momentum) {
   const auto samples = static_cast<double>(count);
@@ -77,6 +88,7 @@ std::unique_ptr<Kernel> make_many(const Node& node, const KernelEnvironment& env
 }  // namespace
 
 void add_running_kernels(KernelList& list) {
+  list.add({"assign", own_name, 10, refuse_running, make_assign});
   list.add({"update_running", own_name, 10, refuse_running, make_one});
   list.add({"update_running_many", own_name, 10, refuse_running, make_many});
 }

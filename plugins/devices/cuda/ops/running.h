@@ -5,6 +5,6 @@
 
 namespace ftrain::cuda {
 
-void add_running_kernels(KernelList& list);  // of one norm, and of many
+void add_running_kernels(KernelList& list);  // of one norm, of many, and of other states
 
 }  // namespace ftrain::cuda

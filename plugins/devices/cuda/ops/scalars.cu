@@ -22,18 +22,6 @@ std::unique_ptr<Kernel> make_constant(const Node& node, const KernelEnvironment&
   });
 }
 
-std::unique_ptr<Kernel> make_sqrt(const Node&, const KernelEnvironment& environment) {
-  return kernel_of(environment, [](const Buffers& at, cudaStream_t stream) {
-    launch(square_root, {.threads = 1}, stream, at.input<float>(0), at.output<float>(0));
-  });
-}
-
-std::unique_ptr<Kernel> make_reciprocal(const Node&, const KernelEnvironment& environment) {
-  return kernel_of(environment, [](const Buffers& at, cudaStream_t stream) {
-    launch(reciprocal, {.threads = 1}, stream, at.input<float>(0), at.output<float>(0));
-  });
-}
-
 // Inputs: scale and steps, which it writes, ok.
 std::unique_ptr<Kernel> make_loss_scale(const Node& node, const KernelEnvironment& environment) {
   const LossScaleRule rule{.growth = static_cast<float>(node.attributes.number("growth")),
@@ -71,8 +59,6 @@ std::unique_ptr<Kernel> make_finite(const Node&, const KernelEnvironment& enviro
 
 void add_scalar_kernels(KernelList& list) {
   list.add({"constant", own_name, 10, refuse_scalars, make_constant});
-  list.add({"sqrt", own_name, 10, refuse_scalars, make_sqrt});
-  list.add({"reciprocal", own_name, 10, refuse_scalars, make_reciprocal});
   list.add({"update_loss_scale", own_name, 10, refuse_scalars, make_loss_scale});
   list.add({"clip_coefficient", own_name, 10, refuse_scalars, make_clip});
   list.add({"all_finite", own_name, 10, refuse_scalars, make_finite});

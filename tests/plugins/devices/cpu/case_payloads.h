@@ -46,7 +46,8 @@ class MomentumUpdate : public Update {
   }
 };
 
-// Target: 8 (cos - 0.2); others: 8 cos, or 8 (cos + cos^2 / 4) where they are not plain.
+// Target: 8 (cos - 0.2 - the product of the first two terms); others: 8 cos, or 8 (cos + cos^2 / 4)
+// where they are not plain.
 class TestMargin : public Margin {
  public:
   TestMargin(bool plain_others, bool normal) {
@@ -54,6 +55,8 @@ class TestMargin : public Margin {
     scale = 8;
     f32.target = target<float>;
     f64.target = target<double>;
+    f32.target_term_slopes = target_term_slopes<float>;
+    f64.target_term_slopes = target_term_slopes<double>;
     functor = margin_on_device[plain_others][normal].functor;
     cuda = margin_on_device[plain_others][normal].cuda;
     if (plain_others) return;
@@ -65,7 +68,13 @@ class TestMargin : public Margin {
  private:
   template <class T>
   static Dual<T> target(const void*, const MarginRow<T>& row) {
-    return {T(8) * (row.target - T(0.2)), T(8)};
+    return {T(8) * (row.target - T(0.2) - row.term[0] * row.term[1]), T(8)};
+  }
+  template <class T>
+  static void target_term_slopes(const void*, const MarginRow<T>& row, T* slopes) {
+    slopes[0] = T(-8) * row.term[1];
+    slopes[1] = T(-8) * row.term[0];
+    slopes[2] = slopes[3] = 0;
   }
   template <class T>
   static void others(const void*, const MarginTile<T>& tile) {

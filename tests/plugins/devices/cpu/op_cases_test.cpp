@@ -39,11 +39,12 @@ OpCase norm(const std::string& name, Shape shape, std::int64_t groups) {
 // Both walks over the class centers, with the dense gradient and with the update in place.
 OpCase class_centers(const std::string& name, bool plain_others, bool normalized, bool sampled,
                      bool all_rows, bool keep_cosines = false, bool adds = false,
-                     bool counts_rows = false) {
+                     bool counts_rows = false, bool terms = false) {
   return {"class centers " + name, [=](CaseGraph& g) {
             constexpr std::int64_t batch = 5, width = 24, classes = 37, first = 11;
-            const ops::ClassCenters c{std::make_shared<TestMargin>(plain_others, normalized), first,
-                                      1.0 / batch, keep_cosines};
+            ops::ClassCenters c{std::make_shared<TestMargin>(plain_others, normalized), first,
+                                1.0 / batch, keep_cosines};
+            if (terms) c.terms = g.fixed({3, batch}, 0, 0.5);
             const Value raw = g.fixed({batch, width});
             const ops::Normalized n = ops::normalize(raw);
             const Value features = normalized ? n.rows : raw;
@@ -60,6 +61,7 @@ OpCase class_centers(const std::string& name, bool plain_others, bool normalized
                 ops::class_center_forward(features, n.norms, labels, weight, target, rows, c);
             const auto loss =
                 ops::margin_loss(ops::reshape(stats.stats, {1, batch, 2}), n.norms, target, c);
+            if (terms) ops::margin_term_gradient(target, n.norms, loss.log_sum, c);
             const auto earlier = ops::class_center_backward(features, n.norms, labels, weight,
                                                             target, loss.log_sum, stats, rows, c);
             ops::class_center_backward(features, n.norms, labels, weight, target, loss.log_sum,
@@ -97,6 +99,25 @@ std::vector<OpCase> elementwise_rows() {
       {"scale_by",
        [](CaseGraph& g) {
          return Outputs{ops::scale_by(g.real({2, 16, 3, 5}), g.real({}))};
+       }},
+      {"shift",
+       [](CaseGraph& g) {
+         return Outputs{ops::shift(g.real({2, 16, 3, 5}), -1.7)};
+       }},
+      {"clamp",
+       [](CaseGraph& g) {
+         return Outputs{ops::clamp(g.apart({2, 16, 3, 5}), -2, 0), ops::clamp(g.apart({7}), 0, 2)};
+       }},
+      {"sqrt and reciprocal",
+       [](CaseGraph& g) {
+         return Outputs{ops::sqrt(g.real({3, 7}, 0.5, 2)), ops::reciprocal(g.real({5}, 0.5, 2)),
+                        ops::sqrt(g.real({}, 0.5, 2)), ops::reciprocal(g.real({}, 0.5, 2))};
+       }},
+      {"scale_rows",
+       [](CaseGraph& g) {
+         ops::scale_rows(g.fixed({5, 19}), g.fixed({5}));
+         ops::scale_rows(g.fixed({6, 16}), g.fixed({6}));
+         return Outputs{};
        }},
       {"relu",
        [](CaseGraph& g) {
@@ -181,6 +202,10 @@ std::vector<OpCase> reduction_rows() {
          ops::sum_groups(g.fixed({3, 19}));
          return Outputs{};
        }},
+      {"fill_like",
+       [](CaseGraph& g) {
+         return Outputs{ops::fill_like(g.real({}), {3, 7})};
+       }},
       {"squared_norm",
        [](CaseGraph& g) {
          ops::squared_norm({g.fixed({2, 16, 3, 5}), g.fixed({7}), g.fixed({})});
@@ -221,6 +246,11 @@ std::vector<OpCase> normalization_rows() {
       {"normalize",
        [](CaseGraph& g) {
          return Outputs{ops::normalize(g.real({5, 19})).rows};
+       }},
+      {"normalize and its norms",
+       [](CaseGraph& g) {
+         const auto [rows, norms] = ops::normalize(g.real({5, 19}));
+         return Outputs{rows, norms, ops::normalize(g.real({3, 8})).norms};
        }},
   };
 }
@@ -301,6 +331,21 @@ std::vector<OpCase> step_rows() {
       class_centers("sampled, with kept cosines", false, true, true, false, true),
       class_centers("on top of earlier ones", true, true, false, false, true, true),
       class_centers("sampled, on top of earlier ones", true, true, true, true, false, true),
+      class_centers("with terms", true, true, false, false, false, false, false, true),
+      class_centers("sampled, with terms", false, true, true, false, true, false, false, true),
+      {"concat_rows",
+       [](CaseGraph& g) {
+         ops::concat_rows({g.fixed({7, 3, 5}), g.fixed({1, 3, 5}), g.fixed({2, 3, 5})});
+         ops::concat_rows({g.integers({9}, -5, 5), g.integers({3}, -5, 5)});
+         return Outputs{};
+       }},
+      {"assign",
+       [](CaseGraph& g) {
+         ops::assign(g.state({}), g.fixed({}), g.scalar(1));
+         ops::assign(g.state({7, 5}), g.fixed({7, 5}), g.scalar(1));
+         ops::assign(g.state({7, 5}), g.fixed({7, 5}), g.scalar(0));
+         return Outputs{};
+       }},
       class_centers("whole, counted by rows", true, true, false, false, false, false, true),
       class_centers("sampled, counted by rows", true, true, true, false, false, true, true),
       class_centers("all updated, counted by rows", false, true, true, true, false, false, true),

@@ -38,20 +38,17 @@ __global__ void target_cosines(std::int64_t batch, std::int64_t width, std::int6
   }
 }
 
-// What margins want to know of samples. One block: the batch is small.
+// What margins want to know of samples. `terms`: [count, batch].
 __global__ void describe_samples(std::int64_t batch, const float* target, const float* norms,
+                                 std::int64_t count, const float* terms,
                                  MarginRow<float>* samples) {
-  auto* const space = shared_memory<double>();
-  double sum = 0, squares = 0;
-  for (std::int64_t b = threadIdx.x; b < batch; b += blockDim.x) sum += norms[b];
-  const double mean = block_sum(sum, space) / static_cast<double>(batch);
-  for (std::int64_t b = threadIdx.x; b < batch; b += blockDim.x) {
-    squares += (norms[b] - mean) * (norms[b] - mean);
+  const std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (b >= batch) return;
+  MarginRow<float> sample{target[b], norms[b]};
+  for (int i = 0; i < most_margin_terms; ++i) {
+    if (i < count) sample.term[i] = terms[i * batch + b];
   }
-  const double deviation = sqrt(block_sum(squares, space) / static_cast<double>(batch));
-  for (std::int64_t b = threadIdx.x; b < batch; b += blockDim.x) {
-    samples[b] = {target[b], norms[b], static_cast<float>(mean), static_cast<float>(deviation)};
-  }
+  samples[b] = sample;
 }
 
 // The walked position of each sample's own class, or -1 when it is not among them.

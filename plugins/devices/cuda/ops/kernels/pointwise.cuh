@@ -26,6 +26,26 @@ struct RectifyGradient {
 struct LeakBelowZero {
   __device__ float operator()(float x, float slope) const { return x > 0 ? x : slope * x; }
 };
+struct Shift {
+  float summand;
+  __device__ float operator()(float x) const { return x + summand; }
+};
+struct Clamp {
+  float low, high;
+  __device__ float operator()(float x) const {
+    return x < low ? low : x > high ? high : x;  // NaN goes on
+  }
+};
+struct ClampGradient {
+  float low, high;
+  __device__ float operator()(float dy, float x) const { return x >= low && x <= high ? dy : 0; }
+};
+struct SquareRoot {
+  __device__ float operator()(float x) const { return sqrtf(x); }
+};
+struct Reciprocal {
+  __device__ float operator()(float x) const { return 1 / x; }
+};
 struct Scale {
   float factor;
   __device__ float operator()(float x) const { return x * factor; }

@@ -38,4 +38,11 @@ static __global__ void update_running(RunningTable table, const float* ok) {
   kept = static_cast<float>((1 - of.momentum) * kept + of.momentum * value);
 }
 
+// state <- value, unless the step was bad.
+static __global__ void assign(std::int64_t count, const float* value, const float* ok,
+                              float* state) {
+  if (*ok == 0) return;
+  for (std::int64_t i = thread_number(); i < count; i += thread_count()) state[i] = value[i];
+}
+
 }  // namespace ftrain::cuda

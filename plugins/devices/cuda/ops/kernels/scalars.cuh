@@ -12,14 +12,6 @@ static __global__ void store_constant(float value, float* y) {
   *y = value;
 }
 
-static __global__ void square_root(const float* x, float* y) {
-  *y = sqrtf(*x);
-}
-
-static __global__ void reciprocal(const float* x, float* y) {
-  *y = 1 / *x;
-}
-
 // The scale never becomes infinite nor 0: neither would ever leave again.
 struct LossScaleRule {
   float growth, backoff, interval;
