@@ -288,10 +288,21 @@ Value class_center_update(Value features, Value norms, Value labels, Value weigh
   attributes.set("decay", update.decay);
   attributes.set("all_rows", update.all_rows);
   if (update.step.valid()) attributes.set("seed", static_cast<std::int64_t>(update.seed));
-  std::vector<Value> inputs{
-      features, norms,         labels,         weight,  target, log_sum, stats.inverse_norms,
-      rows,     stats.cosines, update.earlier, c.terms, rate,   ok,      update.step,
-      update.row_steps};
+  std::vector<Value> inputs{features,
+                            norms,
+                            labels,
+                            weight,
+                            target,
+                            log_sum,
+                            stats.inverse_norms,
+                            rows,
+                            stats.cosines,
+                            update.earlier,
+                            c.terms,
+                            rate,
+                            ok,
+                            update.step,
+                            update.row_steps};
   inputs.insert(inputs.end(), slots.begin(), slots.end());
   return features.graph().emit(def::class_center_update, std::move(inputs), std::move(attributes));
 }

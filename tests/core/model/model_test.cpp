@@ -144,12 +144,13 @@ TEST(Parallelism, MakesCentersThatKnowTheirPlaceInTheWhole) {
   const Plain optimizer;
   const StepBuild build{g, 1, 4, 8, 37, 5, {}, {}, optimizer, nullptr};
   const Value embedding = g.input("x", {DType::f32, {8, 16}});
-  const auto [weight, slots] = Split().centers(build, embedding, Split::shard(37, 1, 4));
+  const auto [weight, slots, row_steps] = Split().centers(build, embedding, Split::shard(37, 1, 4));
   const StateSpec& spec = g.state_of(weight)->spec;
   EXPECT_EQ(spec.name, "centers.weight");
   EXPECT_EQ(spec.type, (TensorType{DType::f32, {9, 16}}));
   EXPECT_EQ(spec.first_row, 10);
   EXPECT_EQ(spec.rows, 37);
+  EXPECT_FALSE(row_steps.valid());  // the optimizer does not count them
   ASSERT_EQ(slots.size(), 2u);
   EXPECT_EQ(g.state_of(slots[1])->spec.name, "centers.weight.second");
   EXPECT_EQ(g.state_of(slots[1])->spec.role, StateSpec::Role::slot);
@@ -163,17 +164,18 @@ TEST(Parallelism, StoresCentersAsItsKeysSay) {
   build.step = g.input("step", {DType::i64, {}});
   const Value embedding = g.input("x", {DType::f32, {8, 16}});
   Split split;
-  EXPECT_FALSE(split.row_update(build).step.valid());
+  EXPECT_EQ(split.row_update(build, {}).step, build.step);
   split.centers_precision = "bf16";
   split.centers_memory = "host";
-  const auto [weight, slots] = split.centers(build, embedding, Split::shard(37, 1, 4));
+  const auto [weight, slots, row_steps] = split.centers(build, embedding, Split::shard(37, 1, 4));
   for (const Value& state : {weight, slots[0], slots[1]}) {
     const StateSpec& spec = g.state_of(state)->spec;
     EXPECT_EQ(spec.type, (TensorType{DType::bf16, {9, 16}}));
     EXPECT_EQ(spec.memory, StateSpec::Memory::host);
   }
-  EXPECT_EQ(split.row_update(build).step, build.step);
-  EXPECT_EQ(split.row_update(build).seed, 5u);
+  EXPECT_FALSE(row_steps.valid());
+  EXPECT_EQ(split.row_update(build, {}).step, build.step);
+  EXPECT_EQ(split.row_update(build, {}).seed, 5u);
 }
 
 TEST(Parallelism, ReducesGradientsInBuckets) {

@@ -191,7 +191,7 @@ struct Bound {
 };
 
 // A recipe is a type with
-//   op           the op's name, and priority
+//   op           the op's name, and priority; of chains instead `stages`
 //   activations  which inputs are activations: alike in type and order
 //   made         which outputs are
 //   moments      the first input that is [groups, C], or -1: the attribute "groups", or one group

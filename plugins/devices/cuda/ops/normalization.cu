@@ -33,7 +33,7 @@ struct BatchNormFixed : BatchNorm {
 };
 struct BatchNormPRelu {
   static constexpr std::string_view stages = "norm prelu";
-  static constexpr int priority = 20, moments = 1, sums = 0;
+  static constexpr int moments = 1, sums = 0;
   static constexpr auto activations = at<0>;
   static constexpr auto made = at<0>;
   static void run(const Bound& b) {
@@ -46,7 +46,7 @@ struct BatchNormFixedPRelu : BatchNormPRelu {
 };
 struct BatchNormAdd {
   static constexpr std::string_view stages = "norm add";
-  static constexpr int priority = 20, moments = 1, sums = 0;
+  static constexpr int moments = 1, sums = 0;
   static constexpr auto activations = at<0, 5>;
   static constexpr auto made = at<0>;
   static void run(const Bound& b) {
@@ -73,7 +73,7 @@ struct BatchNormSums {
 // dy, x, mean, variance, gamma, beta, slope -> dgamma, dbeta, dslope
 struct BatchNormPReluSums {
   static constexpr std::string_view stages = "prelu sums";
-  static constexpr int priority = 20, moments = 2, sums = 3;
+  static constexpr int moments = 2, sums = 3;
   static constexpr auto activations = at<0, 1>;
   static constexpr auto made = at<>;
   static void run(const Bound& b) {
@@ -105,7 +105,7 @@ struct BatchNormInputGrad {
 };
 struct BatchNormInputGradAdd {
   static constexpr std::string_view stages = "input add";
-  static constexpr int priority = 20, moments = 2, sums = 0;
+  static constexpr int moments = 2, sums = 0;
   static constexpr auto activations = at<0, 1, 7>;
   static constexpr auto made = at<0>;
   static void run(const Bound& b) {
@@ -116,7 +116,7 @@ struct BatchNormInputGradAdd {
 // dy, x, mean, variance, gamma, beta, slope, dgamma, dbeta -> dx
 struct BatchNormPReluInputGrad {
   static constexpr std::string_view stages = "prelu input";
-  static constexpr int priority = 20, moments = 2, sums = 0;
+  static constexpr int moments = 2, sums = 0;
   static constexpr auto activations = at<0, 1>;
   static constexpr auto made = at<0>;
   static void run(const Bound& b) {

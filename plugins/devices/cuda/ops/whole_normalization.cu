@@ -37,7 +37,7 @@ struct Whole {
   static constexpr std::string_view stages = after == After::prelu ? "statistics norm prelu"
                                              : after == After::add ? "statistics norm add"
                                                                    : "statistics norm";
-  static constexpr int priority = 20, moments = -1, sums = 2;
+  static constexpr int moments = -1, sums = 2;
   static constexpr auto activations = [] {
     if constexpr (after == After::add)
       return at<0, 3>;
@@ -94,7 +94,7 @@ struct Grad {
   static constexpr std::string_view stages = add     ? "sums input add"
                                              : prelu ? "prelu sums input"
                                                      : "sums input";
-  static constexpr int priority = 20, moments = 2, sums = prelu ? 3 : 2;
+  static constexpr int moments = 2, sums = prelu ? 3 : 2;
   static constexpr auto activations = [] {
     if constexpr (add)
       return at<0, 1, 5>;
@@ -130,7 +130,7 @@ void finish_second(const Bound& b, const PerChannel& of, std::size_t x, std::siz
 template <bool prelu>
 struct SumGrad {
   static constexpr std::string_view stages = prelu ? "add prelu sums input" : "add sums input";
-  static constexpr int priority = 20, moments = 3, sums = prelu ? 3 : 2;
+  static constexpr int moments = 3, sums = prelu ? 3 : 2;
   static constexpr auto activations = at<0, 1, 2>;
   static constexpr auto made = at<0, 1>;
   static void run(const Bound& b) {
@@ -147,7 +147,7 @@ template <bool prelu>
 struct PairGrad {
   static constexpr std::string_view stages =
       prelu ? "norm add prelu sums input" : "norm add sums input";
-  static constexpr int priority = 20, moments = 2, sums = prelu ? 3 : 2;
+  static constexpr int moments = 2, sums = prelu ? 3 : 2;
   static constexpr auto activations = at<0, 1, 5, 6>;
   static constexpr auto made = at<0, 3>;
   static void run(const Bound& b) {
