@@ -2,6 +2,7 @@
 // This file only has to compile: it instantiates each of them in device code.
 #include "heads/combined.h"
 #include "heads/softmax.h"
+#include "plugins/optimizers/adamw.h"
 #include "plugins/optimizers/sgd.h"
 
 namespace {
@@ -17,10 +18,13 @@ __global__ void logits(Functor formula, const ftrain::MarginRow<T>* rows, T* cos
   slopes[i] = own.slope * other.slope;
 }
 
-__global__ void update(ftrain::Sgd formula, float* weights, float* velocities,
-                       const float* gradients, int count) {
+__global__ void update(ftrain::Sgd sgd, ftrain::AdamW adamw, float* weights, float* velocities,
+                       float* squares, const float* gradients, int count) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < count) formula.step(weights[i], velocities[i], gradients[i], 0.1f, 5e-4f, 1.0f);
+  if (i >= count) return;
+  const ftrain::UpdateScalars scalars{.rate = 0.1, .decay = 5e-4, .coefficient = 1, .step = 3};
+  sgd.prepare<float>(scalars)(weights[i], velocities[i], gradients[i]);
+  adamw.prepare<float>(scalars)(weights[i], velocities[i], squares[i], gradients[i]);
 }
 
 template <class Functor, class T>
@@ -39,6 +43,8 @@ void launch_all(const ftrain::MarginRow<T>* rows, T* cosines, T* slopes, int cou
 template void launch_all(const ftrain::MarginRow<float>*, float*, float*, int);
 template void launch_all(const ftrain::MarginRow<double>*, double*, double*, int);
 
-void launch_update(float* weights, float* velocities, const float* gradients, int count) {
-  update<<<1, count>>>(ftrain::Sgd{}, weights, velocities, gradients, count);
+void launch_update(float* weights, float* velocities, float* squares, const float* gradients,
+                   int count) {
+  update<<<1, count>>>(ftrain::Sgd{}, ftrain::AdamW(0.9, 0.999, 1e-8), weights, velocities, squares,
+                       gradients, count);
 }

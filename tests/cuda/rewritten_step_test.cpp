@@ -129,8 +129,8 @@ TEST(Rewrite, GivesWhatThePlainGraphDoes) {
     const cpu::Tensors got = results_of(*step, run);
     ASSERT_EQ(got.size(), expected.size());
     for (const auto& [name, values] : expected) {
-      // Gradients of biases are sums that nearly cancel.
-      const double closeness = name.starts_with("gradient") ? 5e-5 : 1e-5;
+      // Gradients of biases are sums that nearly cancel; the norm is of their squares.
+      const double closeness = name.starts_with("gradient") ? 5e-5 : name == "norm" ? 1e-4 : 1e-5;
       EXPECT_LT(cpu::distance(got.at(name), values), closeness) << name << ", recompute " << policy;
     }
   }

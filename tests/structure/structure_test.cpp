@@ -234,25 +234,29 @@ TEST(Structure, CoreIsLayered) {
     if (!name.empty() || !inner.starts_with("ftrain/")) return name;
     return inner == "ftrain/observer.h" ? std::string("observer") : std::string();
   };
-  EXPECT_THAT(offenders({"core", "include"},
-                        [&](const Include& i) {
-                          // Visibility marks are for everyone.
-                          if (!i.quoted || i.header == "ftrain/plugin/api.h") return false;
-                          if (is_generated(i.header)) return false;
-                          const std::string own = room(i.file), other = room(i.header);
-                          if (own.empty()) return false;  // what a kind of plugin includes
-                          if (i.header == "ftrain/ops.h")
-                            return own != "ops" && own != "graph" && own != "model" &&
-                                   own != "compile" && own != "train";
-                          const auto layer =
-                              std::find_if(layers.begin(), layers.end(),
-                                           [&](const auto& l) { return l.first == own; });
-                          if (layer == layers.end()) return true;  // a folder that nobody placed
-                          const auto& below = layer->second;
-                          return other != own &&
-                                 std::find(below.begin(), below.end(), other) == below.end();
-                        }),
-              IsEmpty());
+  EXPECT_THAT(
+      offenders(
+          {"core", "include"},
+          [&](const Include& i) {
+            // Visibility marks are for everyone.
+            if (!i.quoted || i.header == "ftrain/plugin/api.h") return false;
+            if (is_generated(i.header)) return false;
+            const std::string own = room(i.file), other = room(i.header);
+            if (own.empty()) return false;  // what a kind of plugin includes
+            // What plugins register: the registry keeps kernels and asks nothing of them.
+            if (i.file == "core/plugin/registry.cpp" && i.header == "ftrain/device/kernel.h") {
+              return false;
+            }
+            if (i.header == "ftrain/ops.h")
+              return own != "ops" && own != "graph" && own != "model" && own != "compile" &&
+                     own != "train";
+            const auto layer = std::find_if(layers.begin(), layers.end(),
+                                            [&](const auto& l) { return l.first == own; });
+            if (layer == layers.end()) return true;  // a folder that nobody placed
+            const auto& below = layer->second;
+            return other != own && std::find(below.begin(), below.end(), other) == below.end();
+          }),
+      IsEmpty());
 }
 
 // What a pass or a command wants to know of an op is a fact of its definition: nobody compares its
