@@ -1,4 +1,4 @@
-// Formulas: core/ops/normalization.h.
+// Formulas: ftrain/ops/normalization.h.
 #include <algorithm>
 #include <cmath>
 

@@ -3,7 +3,7 @@
 // A map makes an element of the output from elements of its inputs; a term sums what a channel
 // needs of it. A pass (moments.cuh) goes over tensors once with one of each, so that the sums which
 // the next step wants cost no reading of their own. An object stands for one channel (of one group
-// of samples) in one thread. core/ops/normalization.h has the mathematics.
+// of samples) in one thread. ftrain/ops/normalization.h has the mathematics.
 #pragma once
 
 #include <cuda_runtime.h>
